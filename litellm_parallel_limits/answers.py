@@ -1,0 +1,129 @@
+"""What a client is told."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from litellm_parallel_limits.limits import Admitted, Refused, Scope
+
+LONGEST_SHOWN = 64
+"""Characters of an identity that a message shows."""
+
+LONGEST_RETRY_SECONDS = 60.0
+"""What the OpenAI and Anthropic SDKs accept as retry-after at most."""
+
+SHORTEST_RETRY_SECONDS = 0.1
+"""Ours: below it a client would only knock more often than a slot can come free."""
+
+UNKNOWN_RETRY_SECONDS = 1.0
+"""While no hold time is known."""
+
+JITTER = 0.25
+"""Of the wait, added at random: clients that were refused together do not return together."""
+
+SHORT_HASH = 8
+"""Hex digits of a key's hash that stand for it."""
+
+REFUSED_STATUS = 429
+
+Headers = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The answer to a refused request: `status` is 429, or 503 where the limit could not be checked."""
+
+    status: int
+    message: str
+    headers: Headers
+
+
+def admitted_headers(admitted: Admitted) -> Headers:
+    """Return the number and the room left of each limit that the request met.
+
+    Where it met several scopes of one limit, those of the scope with less room.
+    """
+    room: dict[str, tuple[int, int]] = {}
+    for limit, count in zip(admitted.lease.limits, admitted.in_flight, strict=True):
+        left = (max(0, limit.capacity - count), limit.capacity)
+        room[limit.scope.limit] = min(left, room.get(limit.scope.limit, left))
+    return dict(
+        pair for name, (left, capacity) in room.items() for pair in _room_headers(name, left, capacity)
+    )
+
+
+def _room_headers(name: str, left: int, capacity: int) -> Iterable[tuple[str, str]]:
+    yield f"x-ratelimit-{name}-limit-max_parallel_requests", str(capacity)
+    yield f"x-ratelimit-{name}-remaining-max_parallel_requests", str(left)
+
+
+def refusal(
+    refused: Refused,
+    *,
+    key_name: str,
+    held_seconds: float | None,
+    uniform: Callable[[], float] = random.random,
+) -> Refusal:
+    """Return what a refused client is told; `key_name` is what its key may be called in public."""
+    limit = refused.limit
+    wait = _retry_seconds(limit.capacity, held_seconds, uniform)
+    whole = max(1, math.ceil(wait))
+    store = " by this worker while the shared store is out" if refused.reason == "store_unavailable" else ""
+    message = (
+        f"Parallel request limit '{limit.scope.limit}' is full: {refused.in_flight} of {limit.capacity} "
+        f"in flight{store}{_for(limit.scope, key_name)}. Retry after {whole} s."
+    )
+    headers = {
+        "retry-after": str(whole),
+        "retry-after-ms": str(math.ceil(wait * 1000)),
+        "rate_limit_type": "max_parallel_requests",
+        "x-parallel-limit-name": limit.scope.limit,
+        "x-parallel-limit-reason": refused.reason,
+    }
+    return Refusal(
+        REFUSED_STATUS, message, headers if limit.capacity else {**headers, "x-should-retry": "false"}
+    )
+
+
+def unavailable(limit: str, message: str) -> Refusal:
+    """Return what a client is told where `limit` denies requests that it cannot check."""
+    headers = {
+        "retry-after": "1",
+        "x-parallel-limit-name": limit,
+        "x-parallel-limit-reason": "store_unavailable",
+    }
+    return Refusal(503, message, headers)
+
+
+def shown(text: str) -> str:
+    """Return `text` fit for a message: one line, printable, not long."""
+    cut = text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut)
+
+
+def shown_scope(scope: Scope) -> dict[str, str]:
+    """Return the identities of `scope` fit for reading, keys by the start of their hash."""
+    return {
+        dimension: identity[:SHORT_HASH] if dimension == "key" else shown(identity)
+        for dimension, identity in scope.identities
+    }
+
+
+def _for(scope: Scope, key_name: str) -> str:
+    identities = shown_scope(scope)
+    key = f"(key {shown(key_name)})" if identities.pop("key", None) else ""
+    others = ", ".join(f"{dimension}={identity}" for dimension, identity in identities.items())
+    return "".join(f" {part}" for part in (f"for {others}" if others else "", key) if part)
+
+
+def _retry_seconds(capacity: int, held_seconds: float | None, uniform: Callable[[], float]) -> float:
+    """Return how long until a slot is likely to be free: one ends every `held / capacity` seconds."""
+    if not capacity:
+        return LONGEST_RETRY_SECONDS
+    if held_seconds is None:
+        return UNKNOWN_RETRY_SECONDS
+    wait = held_seconds / capacity * (1 + JITTER * uniform())
+    return min(LONGEST_RETRY_SECONDS, max(SHORTEST_RETRY_SECONDS, wait))

@@ -1,0 +1,117 @@
+"""LiteLLM's objects, read as a call."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from litellm_parallel_limits.answers import SHORT_HASH
+from litellm_parallel_limits.policy import Call, Dimension, Identity, Record
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+_MASKED = re.compile(r"sk-\.\.\..{1,8}")
+
+_FIELDS: Mapping[Dimension, tuple[str, ...]] = {
+    "user": ("user_id", "user_email"),
+    "team": ("team_id", "team_alias"),
+    "end_user": ("end_user_id",),
+    "organization": ("org_id", "organization_alias"),
+    "project": ("project_id", "project_alias"),
+}
+"""The fields of LiteLLM's auth object that identify each party, the id first, then its aliases."""
+
+_AUTH_NUMBERS = ("user_max_parallel_requests", "team_max_parallel_requests")
+
+
+def caller(auth: Any) -> Call:
+    """Return who calls, from LiteLLM's `UserAPIKeyAuth`, and what its records say."""
+    identities: dict[Dimension, Identity] = {}
+    key = key_hash(auth)
+    if key is not None:
+        identities["key"] = Identity(key, tuple(_public_names(auth)))
+    for dimension, fields in _FIELDS.items():
+        names = _texts(getattr(auth, field, None) for field in fields)
+        if names and getattr(auth, fields[0], None):
+            identities[dimension] = Identity(names[0], names[1:])
+    records: dict[Record, Mapping[str, object]] = {
+        "auth": {name: getattr(auth, name, None) for name in _AUTH_NUMBERS},
+        "key metadata": _table(getattr(auth, "metadata", None)),
+        "key model_max_budget": _plain(_table(getattr(auth, "model_max_budget", None))),
+        "team metadata": _table(getattr(auth, "team_metadata", None)),
+    }
+    return Call(identities, records=records)
+
+
+def call(auth: Any, data: Mapping[str, Any], group_aliases: object) -> Call:
+    """Return the call that LiteLLM is about to make.
+
+    `data` is the request as LiteLLM's pre-call hooks see it, `group_aliases` the router's
+    `model_group_alias`.
+    """
+    model = data.get("model")
+    if not isinstance(model, str) or not model:
+        return caller(auth)
+    sent = _sent(auth, data, model)
+    names = [part.strip() for part in model.split(",")] if "," in model else [model]
+    models = (_model(name, sent if name == model else name, group_aliases) for name in names if name)
+    return replace(caller(auth), models=tuple(models))
+
+
+def key_hash(auth: Any) -> str | None:
+    """Return the hash that a key is counted by; custom auth may hand over the secret itself."""
+    raw = getattr(auth, "api_key", None) or getattr(auth, "token", None)
+    if not raw:
+        return None
+    text = str(raw)
+    return text if _HASH.fullmatch(text) else hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def key_name(auth: Any) -> str:
+    """Return what the key may be called in public: its alias, its masked name, or a bit of its hash."""
+    return next(iter(_public_names(auth)), (key_hash(auth) or "")[:SHORT_HASH])
+
+
+def _public_names(auth: Any) -> Iterable[str]:
+    secrets = _texts((getattr(auth, "api_key", None), getattr(auth, "token", None)))
+    alias, masked = getattr(auth, "key_alias", None), getattr(auth, "key_name", None)
+    if isinstance(alias, str) and alias and not any(secret in alias for secret in secrets):
+        yield alias
+    if isinstance(masked, str) and _MASKED.fullmatch(masked):
+        yield masked
+
+
+def _sent(auth: Any, data: Mapping[str, Any], model: str) -> str:
+    """Return the name the client sent, where an alias of its key or team led from it to `model`.
+
+    Any other name in the body is no business of limits: beside a model in the path it would be a lie.
+    """
+    body = _table(_table(data.get("proxy_server_request")).get("body"))
+    sent = body.get("model")
+    aliases = (_table(getattr(auth, field, None)) for field in ("aliases", "team_model_aliases"))
+    return sent if isinstance(sent, str) and any(table.get(sent) == model for table in aliases) else model
+
+
+def _model(name: str, sent: str, group_aliases: object) -> Identity:
+    target = _table(group_aliases).get(name)
+    group = target.get("model") if isinstance(target, Mapping) else target
+    resolved = group if isinstance(group, str) and group else name
+    return Identity(resolved, tuple(alias for alias in dict.fromkeys((sent, name)) if alias != resolved))
+
+
+def _texts(values: Iterable[object]) -> tuple[str, ...]:
+    return tuple(str(value) for value in values if value is not None and value != "")
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _plain(budgets: Mapping[str, Any]) -> Mapping[str, object]:
+    """Return budgets as tables: LiteLLM keeps them as such or as models of its own."""
+    return {
+        model: budget.model_dump() if hasattr(budget, "model_dump") else budget
+        for model, budget in budgets.items()
+    }

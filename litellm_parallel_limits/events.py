@@ -1,0 +1,40 @@
+"""What happens in a limiter, told by value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from litellm_parallel_limits.limits import Admitted, Lease, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A lease ended after `held_seconds`."""
+
+    lease: Lease
+    held_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """The store could not answer an `operation`: `acquire`, `renew` or `snapshot`."""
+
+    operation: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRecovered:
+    """The store answers again."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidLimit:
+    """A record gives no number where `source` should: the limit and the field it was looked for in."""
+
+    source: str
+
+
+Event = Admitted | Refused | Released | StoreFailed | StoreRecovered | InvalidLimit
+Observer = Callable[[Event], None]

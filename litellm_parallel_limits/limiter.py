@@ -1,0 +1,166 @@
+"""Who is admitted, and for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from litellm_parallel_limits.errors import StoreError, StoreUnavailableError
+from litellm_parallel_limits.events import Observer, Released, StoreFailed, StoreRecovered
+from litellm_parallel_limits.limits import Admitted, Lease, Limit, Refused
+from litellm_parallel_limits.stores import Holding, Snapshot, Store
+
+RENEWALS_PER_TTL = 3
+"""A lease survives two renewals that fail: the usual choice of lease protocols (Chubby, etcd)."""
+
+
+@dataclass(slots=True, eq=False)
+class Permit:
+    """The right to run, until released. Releasing it again does nothing."""
+
+    admitted: Admitted
+    _release: Callable[[Lease], None]
+    _released: bool = field(default=False, init=False)
+
+    @property
+    def lease(self) -> Lease:
+        """What is held."""
+        return self.admitted.lease
+
+    def release(self) -> None:
+        """Give every slot back. Returns at once; never raises."""
+        if not self._released:
+            self._released = True
+            self._release(self.lease)
+
+
+class Limiter:
+    """Admits requests to their limits and renews their leases while they are held.
+
+    `ttl` is how many seconds a lease lives unrenewed, `observer` is told every event, and `clock`
+    returns seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        ttl: float,
+        worker: str = "",
+        observer: Observer = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.store = store
+        self._interval = ttl / RENEWALS_PER_TTL
+        self._worker = worker
+        self._observer = observer
+        self._clock = clock
+        self._held: dict[str, tuple[Lease, float]] = {}
+        self._heartbeat: asyncio.Task[None] | None = None
+        self._beaten_at = clock()
+        self._degraded = False
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the store could not answer when it was last asked."""
+        return self._degraded
+
+    async def admit(self, limits: Sequence[Limit], *, model: str = "") -> Permit | Refused:
+        """Take one slot in each of `limits`, all or none.
+
+        Raises StoreUnavailableError where a limit wants its requests denied while the store is out.
+        """
+        await self._catch_up()
+        lease = self._new_lease(limits, model)
+        answer: Admitted | Refused
+        try:
+            answer = await self.store.acquire(lease)
+            self._store_answered()
+        except StoreError as error:
+            self._store_failed("acquire", error)
+            # A new name: the release of the old one may still be on its way.
+            answer = self._decide_alone(self._new_lease(limits, model))
+        self._observer(answer)
+        return self._permit(answer) if isinstance(answer, Admitted) else answer
+
+    async def beat(self) -> None:
+        """Renew every lease that is held."""
+        self._beaten_at = self._clock()
+        try:
+            await self.store.renew([lease for lease, _ in self._held.values()])
+            self._store_answered()
+        except StoreError as error:
+            self._store_failed("renew", error)
+
+    async def snapshot(self) -> Snapshot:
+        """Return every slot in use, over all workers; while the store is out, those of this worker."""
+        try:
+            return await self.store.snapshot()
+        except StoreError as error:
+            self._store_failed("snapshot", error)
+            leases = (lease for lease, _ in self._held.values())
+            own = tuple(Holding.of(lease, limit) for lease in leases for limit in lease.limits)
+            return Snapshot(self.store.now_ms(), own)
+
+    def _store_failed(self, operation: str, error: StoreError) -> None:
+        self._degraded = True
+        self._observer(StoreFailed(operation, error))
+
+    def _store_answered(self) -> None:
+        if self._degraded:
+            self._degraded = False
+            self._observer(StoreRecovered())
+
+    def _new_lease(self, limits: Sequence[Limit], model: str) -> Lease:
+        return Lease(secrets.token_hex(8), tuple(limits), self._worker, model, self.store.now_ms())
+
+    def _permit(self, admitted: Admitted) -> Permit:
+        self._held[admitted.lease.id] = (admitted.lease, self._clock())
+        if self._heartbeat is None or self._heartbeat.done():
+            self._beaten_at = self._clock()
+            self._heartbeat = asyncio.get_running_loop().create_task(self._beat_while_held())
+        return Permit(admitted, self._release)
+
+    def _release(self, lease: Lease) -> None:
+        _, since = self._held.pop(lease.id)
+        self.store.release(lease)
+        self._observer(Released(lease, self._clock() - since))
+
+    async def _beat_while_held(self) -> None:
+        while self._held:
+            await asyncio.sleep(self._interval)
+            if self._held:
+                await self.beat()
+
+    async def _catch_up(self) -> None:
+        """Renew first where this process was held up so long that its leases may have lapsed."""
+        if self._held and self._clock() - self._beaten_at > 2 * self._interval:
+            await self.beat()
+
+    def _decide_alone(self, lease: Lease) -> Admitted | Refused:
+        """Admit or refuse without the store, as each limit says."""
+        counts = [self._count(limit) for limit in lease.limits]
+        for limit, count in zip(lease.limits, counts, strict=True):
+            refusal = None if limit.observed else self._refusal_alone(limit, count)
+            if refusal is not None:
+                return refusal
+        return Admitted(lease, tuple(count + 1 for count in counts))
+
+    def _refusal_alone(self, limit: Limit, count: int) -> Refused | None:
+        if limit.on_store_failure == "deny":
+            raise StoreUnavailableError(limit.scope.limit)
+        share = min(limit.capacity, max(1, limit.capacity // self.store.workers))
+        if limit.capacity and (limit.on_store_failure == "allow" or count < share):
+            return None
+        return Refused(replace(limit, capacity=share), count, "store_unavailable")
+
+    def _count(self, limit: Limit) -> int:
+        """Count the leases of this worker that are compared with `limit`."""
+        return sum(
+            held.scope == limit.scope and not lease.is_apart(held)
+            for lease, _ in self._held.values()
+            for held in lease.limits
+        )

@@ -1,0 +1,130 @@
+"""What a scope, a limit and a lease are."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+from urllib.parse import quote, unquote
+
+Mode = Literal["enforce", "observe"]
+OnStoreFailure = Literal["share", "allow", "deny"]
+
+MOST_PARALLEL_REQUESTS = 2**53 - 1
+"""Greater numbers count as this one: the largest that Redis' Lua compares exactly."""
+
+LONGEST_IDENTITY = 200
+"""Characters, quoted; a longer identity stands in a key as its hash. Ours: it keeps Redis keys short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The name of a limit and the identities it counts by, as `(dimension, identity)` pairs."""
+
+    limit: str
+    identities: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """A text that no other scope has, of characters that are safe in a Redis key."""
+        return _key(self.limit, self.identities)
+
+    @classmethod
+    def parse(cls, key: str) -> Scope:
+        """Return the scope of a `key`; an identity that was too long comes back as `*` and its hash."""
+        limit, *pairs = key.split(";")
+        split = (pair.partition("=") for pair in pairs)
+        return cls(limit, tuple((dimension, unquote(identity)) for dimension, _, identity in split))
+
+
+@lru_cache(maxsize=4096)
+def _key(limit: str, identities: tuple[tuple[str, str], ...]) -> str:
+    return ";".join([limit, *(f"{dimension}={_quoted(identity)}" for dimension, identity in identities)])
+
+
+def _quoted(identity: str) -> str:
+    # surrogatepass: JSON can carry half a character, which no other handler would quote one-to-one.
+    quoted = quote(identity, safe="", errors="surrogatepass")
+    if len(quoted) <= LONGEST_IDENTITY:
+        return quoted
+    return "*" + hashlib.sha256(quoted.encode()).hexdigest()  # quote() leaves no asterisk: no forgery
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `capacity` requests in flight within `scope`.
+
+    With mode `observe` a request over it is counted apart and not refused. `on_store_failure` says
+    what holds while the store cannot answer: this worker's share, everything, or nothing.
+    """
+
+    scope: Scope
+    capacity: int
+    mode: Mode = "enforce"
+    on_store_failure: OnStoreFailure = "share"
+
+    @property
+    def observed(self) -> bool:
+        """Whether this limit only counts."""
+        return self.mode == "observe"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What an admitted request holds: one slot in each of its limits, until released or lapsed.
+
+    `id` is random and ours: a client can choose LiteLLM's call id. `started_ms` is by the store's
+    clock. `apart` marks a lease that an observed limit would have refused: its slots in observed
+    limits are counted apart.
+    """
+
+    id: str
+    limits: tuple[Limit, ...]
+    worker: str = ""
+    model: str = ""
+    started_ms: int = 0
+    apart: bool = False
+
+    def is_apart(self, limit: Limit) -> bool:
+        """Whether the slot in `limit` is one that enforcement would not have given."""
+        return self.apart and limit.observed
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request has its slots: `in_flight` counts, for each limit of `lease`, the leases with it."""
+
+    lease: Lease
+    in_flight: tuple[int, ...]
+
+
+RefusalReason = Literal["limit", "store_unavailable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A request got nothing, because `limit` was full with `in_flight` leases."""
+
+    limit: Limit
+    in_flight: int
+    reason: RefusalReason = "limit"
+
+
+Answer = Admitted | Refused
+
+
+def whole_number(value: object) -> int | None:
+    """Return the number of requests that `value` stands for, None if it sets no limit.
+
+    Whole numbers from 0 on, also as text, are numbers; anything else raises ValueError.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdecimal():
+        return MOST_PARALLEL_REQUESTS if len(value.strip()) > 15 else int(value)  # noqa: PLR2004 (digits)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("not a whole number from 0 on")
+    return min(value, MOST_PARALLEL_REQUESTS)

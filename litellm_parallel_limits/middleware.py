@@ -1,0 +1,127 @@
+"""What a request holds, from its first byte to its last."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextvars import ContextVar
+from typing import Any
+
+from litellm_parallel_limits.limiter import Permit
+from litellm_parallel_limits.limits import Scope
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+STREAM_END = b"data: [DONE]"
+"""The last event of an OpenAI stream: clients go on at once, before the body's own end reaches them."""
+
+REMAINING = "-remaining-max_parallel_requests"
+LIMIT = "-limit-max_parallel_requests"
+
+FIRST_ERROR_STATUS = 400
+
+
+class Holder:
+    """What one ASGI request holds, and the headers that its answer is given. Closing it twice is harmless."""
+
+    __slots__ = ("_closed", "_headers", "_permits", "_refused", "call")
+
+    def __init__(self) -> None:
+        self.call: object = None
+        self._permits: list[Permit] = []
+        self._headers: Mapping[str, str] = {}
+        self._refused = False
+        self._closed = False
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """The scopes in which this request has a slot."""
+        return frozenset(limit.scope for permit in self._permits for limit in permit.lease.limits)
+
+    def keep(self, permit: Permit) -> None:
+        """Hold `permit` until this request ends; if it has ended already, give it back at once."""
+        if self._closed:
+            permit.release()
+        else:
+            self._permits.append(permit)
+
+    def drop(self) -> None:
+        """Give back what is held; more may follow."""
+        while self._permits:
+            self._permits.pop().release()
+
+    def close(self) -> None:
+        """Give back what is held, now and from now on."""
+        self._closed = True
+        self.drop()
+
+    def announce(self, headers: Mapping[str, str], *, refused: bool = False) -> None:
+        """Let the answer carry `headers`; those of a refusal only where the answer is an error."""
+        self._headers, self._refused = headers, refused
+
+    def headers(self, status: int) -> Mapping[str, str]:
+        """Return what an answer of this `status` is to carry."""
+        return {} if self._refused and status < FIRST_ERROR_STATUS else self._headers
+
+
+current_holder: ContextVar[Holder | None] = ContextVar("litellm_parallel_limits_holder", default=None)
+
+
+class HolderMiddleware:
+    """Gives every HTTP request and websocket a holder, and closes it when the request is over.
+
+    Pure ASGI, so that it sees the end of every request, whatever made it end. A request is over
+    before its last message is passed on: a client that has its answer never meets its own slot.
+    """
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Run the request."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        holder = Holder()
+
+        async def send_and_close(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = _with_headers(message, holder.headers(message["status"]))
+            elif _is_last(message):
+                holder.close()
+            await send(message)
+
+        token = current_holder.set(holder)
+        try:
+            await self.app(scope, receive, send_and_close)
+        finally:
+            current_holder.reset(token)
+            holder.close()
+
+
+def _is_last(message: Message) -> bool:
+    if message["type"] == "http.response.body":
+        return not message.get("more_body") or message.get("body", b"").rstrip().endswith(STREAM_END)
+    return bool(message["type"] == "websocket.close")
+
+
+def _with_headers(message: Message, ours: Mapping[str, str]) -> Message:
+    if not ours:
+        return message
+    theirs = [(name.lower(), value) for name, value in message.get("headers", ())]
+    kept = _without_roomier(ours, dict(theirs))
+    added = {name.lower().encode("latin-1"): value.encode("latin-1") for name, value in kept.items()}
+    return {**message, "headers": [*(pair for pair in theirs if pair[0] not in added), *added.items()]}
+
+
+def _without_roomier(ours: Mapping[str, str], theirs: Mapping[bytes, bytes]) -> Mapping[str, str]:
+    """Leave out our number and room of a limit for which LiteLLM tells of less room."""
+    dropped = set()
+    for name, value in ours.items():
+        if name.endswith(REMAINING):
+            room = theirs.get(name.encode("latin-1"), b"")
+            if room.isdigit() and int(room) < int(value):
+                dropped |= {name, name.removesuffix(REMAINING) + LIMIT}
+    return {name: value for name, value in ours.items() if name not in dropped}

@@ -1,0 +1,118 @@
+"""The LiteLLM callback that admits each request, or refuses it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fastapi import HTTPException
+from litellm.integrations.custom_logger import CustomLogger
+
+from litellm_parallel_limits import answers
+from litellm_parallel_limits.answers import Refusal
+from litellm_parallel_limits.calls import call, key_name
+from litellm_parallel_limits.errors import StoreUnavailableError
+from litellm_parallel_limits.hold_times import HoldTimes
+from litellm_parallel_limits.limiter import Limiter, Permit
+from litellm_parallel_limits.limits import Limit
+from litellm_parallel_limits.middleware import Holder, current_holder
+from litellm_parallel_limits.policy import Policy
+
+
+class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped to us
+    """Takes a slot in every limit that a request meets, before LiteLLM calls the provider.
+
+    `limiter` and `group_aliases` are asked at the first request that needs them: LiteLLM has its Redis
+    and its router only after it has loaded its callbacks.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        limiter: Callable[[], Limiter],
+        hold_times: HoldTimes,
+        group_aliases: Callable[[], object],
+    ) -> None:
+        super().__init__()
+        self._policy = policy
+        self._limiter = limiter
+        self._hold_times = hold_times
+        self._group_aliases = group_aliases
+
+    # Defined on this very class, with LiteLLM's own parameter names: it looks for both.
+    async def async_pre_call_hook(
+        self,
+        user_api_key_dict: Any,
+        cache: Any,  # noqa: ARG002 (LiteLLM's)
+        data: dict[str, Any],
+        call_type: str,
+    ) -> None:
+        """Admit the request or raise the error that refuses it."""
+        holder = current_holder.get() or _holder_of_task()
+        run = _run(data, call_type)
+        nested = holder.call is not None and holder.call != run
+        if not nested:
+            holder.call = run
+            holder.drop()  # LiteLLM runs the chain again for a fallback: what was held gives way
+        met = self._policy.limits(call(user_api_key_dict, data, self._group_aliases()))
+        limits = [limit for limit in met if limit.scope not in holder.scopes]
+        if limits:
+            await self._admit(holder, limits, user_api_key_dict, data, nested=nested)
+
+    async def _admit(
+        self, holder: Holder, limits: list[Limit], auth: Any, data: Mapping[str, Any], *, nested: bool
+    ) -> None:
+        model = data.get("model")
+        try:
+            answer = await self._limiter().admit(limits, model=model if isinstance(model, str) else "")
+        except StoreUnavailableError as error:
+            raise _refuse(holder, answers.unavailable(error.limit, str(error)), nested=nested) from error
+        if isinstance(answer, Permit):
+            holder.keep(answer)
+            if not nested:
+                holder.announce(answers.admitted_headers(answer.admitted))
+            return
+        held = self._hold_times.seconds(answer.limit)
+        refusal = answers.refusal(answer, key_name=key_name(auth), held_seconds=held)
+        raise _refuse(holder, refusal, nested=nested)
+
+
+def _run(data: Mapping[str, Any], call_type: str) -> object:
+    """Return what tells a request's own run through the chain from that of a call nested in it.
+
+    LiteLLM describes the HTTP request to the former only.
+    """
+    request = data.get("proxy_server_request")
+    url = request.get("url") if isinstance(request, Mapping) else None
+    return None if url is None else (call_type, url)
+
+
+def _holder_of_task() -> Holder:
+    """Return a holder for a call that came in without an HTTP request: it ends with its task."""
+    holder = Holder()
+    task = asyncio.current_task()
+    if task is not None:
+        task.add_done_callback(lambda _: holder.close())
+    return holder
+
+
+def _refuse(holder: Holder, refusal: Refusal, *, nested: bool) -> HTTPException:
+    if not nested:
+        holder.announce(refusal.headers, refused=True)
+    if refusal.status == answers.REFUSED_STATUS:
+        return _rate_limit_error(refusal)
+    return HTTPException(refusal.status, refusal.message, headers=dict(refusal.headers))
+
+
+def _rate_limit_error(refusal: Refusal) -> HTTPException:
+    """Return LiteLLM's own rate-limit error, for which it tries the model's fallbacks."""
+    try:
+        from litellm.proxy.common_utils.proxy_rate_limit_error import ProxyRateLimitError  # noqa: PLC0415
+    except ImportError:  # before LiteLLM 1.90
+        return HTTPException(refusal.status, refusal.message, headers=dict(refusal.headers))
+    error: HTTPException = ProxyRateLimitError(
+        refusal.message, headers=refusal.headers, rate_limit_type="max_parallel_requests"
+    )
+    return error

@@ -1,0 +1,146 @@
+"""What the operator may set, and what is said of a mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from litellm_parallel_limits.errors import ConfigurationError
+from litellm_parallel_limits.limits import Mode, OnStoreFailure, whole_number
+from litellm_parallel_limits.policy import BUILT_IN, Dimension, OperatorLimit, Policy, ignore_invalid
+
+SECTION = "parallel_limits"
+"""The settings' name below `litellm_settings`."""
+
+ENVIRONMENT = "LITELLM_PARALLEL_LIMITS_"
+"""Begins the environment variables that override the YAML."""
+
+RESERVED_NAMES = frozenset(
+    {
+        *(built_in.name for built_in in BUILT_IN),
+        *("model_per_user", "team_member", "organization", "model_per_organization", "project"),
+        *("model_per_project", "end_user", "tag", "model", "deployment"),
+    }
+)
+"""LiteLLM's own names for limits, those that come later as well: an operator's limit has another."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+Number = Annotated[int | None, BeforeValidator(whole_number)]
+Texts = Annotated[
+    tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+]
+
+
+class LimitSettings(BaseModel):
+    """One limit of the operator's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    """Stands in headers, metrics and Redis keys."""
+    max_parallel_requests: Number
+    """The most requests in flight in each scope; 0 blocks, null sets no limit."""
+    by: tuple[Dimension, ...] = ()
+    """What has a count of its own; empty = everybody together."""
+    models: Texts = ()
+    """Names or globs of the models it is about, as sent or as resolved; empty = all requests."""
+    where: dict[Dimension, Texts] = {}
+    """Whom it is about, by id or alias, globs allowed; empty = everybody."""
+    mode: Mode | None = None
+    """`observe` counts and refuses nothing; by default the section's mode."""
+    on_store_failure: OnStoreFailure | None = None
+    """What holds while the store is out; by default the section's."""
+
+    @model_validator(mode="after")
+    def _has_a_name_of_its_own(self) -> LimitSettings:
+        if self.name in RESERVED_NAMES:
+            raise ValueError(f"the name '{self.name}' is LiteLLM's own; allowed: any other")
+        return self
+
+
+class Settings(BaseModel):
+    """Everything below `litellm_settings.parallel_limits`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = True
+    """False leaves LiteLLM as if this package were not there."""
+    mode: Mode = "enforce"
+    """`observe` counts everything and refuses nothing."""
+    store: Literal["auto", "memory", "redis"] = "auto"
+    """Where leases are kept; auto = LiteLLM's Redis if it has one, else memory."""
+    lease_ttl: float = Field(default=30.0, ge=3.0, le=3600.0, allow_inf_nan=False)
+    """Seconds until a lease that nobody renews lapses; renewed three times as often."""
+    on_store_failure: OnStoreFailure = "share"
+    """What holds while the store is out: limit / live workers, everything, or nothing (503)."""
+    store_timeout_ms: int = Field(default=250, ge=10, le=10_000)
+    """Milliseconds a request waits for the store at most."""
+    limits: tuple[LimitSettings, ...] = ()
+    """The operator's own limits."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Settings:
+        names = [limit.name for limit in self.limits]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"limits: the name '{twice[0]}' is given twice; allowed: once each")
+        return self
+
+    def policy(self, on_invalid: Any = ignore_invalid) -> Policy:
+        """Return the policy that these settings describe."""
+        limits = tuple(self._limit(limit, number) for limit, number in self._numbered())
+        return Policy(limits, self.mode, self.on_store_failure, on_invalid)
+
+    def _numbered(self) -> Iterable[tuple[LimitSettings, int]]:
+        for limit in self.limits:
+            if limit.max_parallel_requests is not None:
+                yield limit, limit.max_parallel_requests
+
+    def _limit(self, limit: LimitSettings, number: int) -> OperatorLimit:
+        return OperatorLimit(
+            limit.name,
+            number,
+            limit.by,
+            limit.models,
+            limit.where,
+            limit.mode or self.mode,
+            limit.on_store_failure or self.on_store_failure,
+        )
+
+
+def read(section: object, environment: Mapping[str, str]) -> Settings:
+    """Return the settings in `section`, overridden by `environment`.
+
+    Raises ConfigurationError, which names each entry at fault and what is allowed there.
+    """
+    if section is not None and not isinstance(section, Mapping):
+        raise ConfigurationError(f"{SECTION}: not a table of settings, but {type(section).__name__}")
+    overrides = {
+        name: environment[ENVIRONMENT + name.upper()]
+        for name in Settings.model_fields
+        if name != "limits" and ENVIRONMENT + name.upper() in environment
+    }
+    try:
+        return Settings.model_validate({**(section or {}), **overrides})
+    except ValidationError as error:
+        mistakes = (_mistake(mistake, overrides) for mistake in error.errors())
+        raise ConfigurationError("\n".join(mistakes)) from None
+
+
+def _mistake(mistake: Any, overrides: Mapping[str, str]) -> str:
+    location = mistake["loc"]
+    if location and location[0] in overrides:
+        entry = ENVIRONMENT + str(location[0]).upper()
+    else:
+        entry = SECTION + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    if mistake["type"] == "extra_forbidden":
+        model = LimitSettings if "limits" in location[:1] else Settings
+        return f"{entry}: unknown; allowed: {', '.join(model.model_fields)}"
+    return f"{entry}: {mistake['msg'].removeprefix('Value error, ')}; got {_shown(mistake['input'])}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"  # noqa: PLR2004 (characters of a line)

@@ -1,0 +1,110 @@
+-- One exchange of a worker with Redis: releases, then renewals, then admissions, in order.
+--
+-- KEYS   1  the live workers (sorted set: worker, by deadline)
+--        2  the scopes in use (sorted set: scope, by deadline)
+--        3… the leases of a scope (sorted sets: member, by deadline), named below by their index here
+-- ARGV   time to live in ms, worker
+--        number of releases,   for each: key, member
+--        number of renewals,   for each: key, scope, member
+--        number of admissions, for each: number of limits, for each limit:
+--            key, key of the slots that enforcement would not have given, scope, member, capacity,
+--            1 if it is only observed
+-- Reply  now in ms, number of live workers, for each admission:
+--            {0 or the index of the limit that refused, 1 if apart, unexpired leases of each limit}
+--
+-- Deadlines are in ms by Redis' own clock, so that no worker's clock matters. A lease is unexpired
+-- until its deadline has passed. Everything here can be said twice without harm but for admissions,
+-- whose lease has a new name each.
+
+local cursor = 0
+
+local function take()
+  cursor = cursor + 1
+  return ARGV[cursor]
+end
+
+local function take_number()
+  return tonumber(take())
+end
+
+local function take_key()
+  return KEYS[take_number()]
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local ttl = take_number()
+local deadline = now + ttl
+
+-- Adds `member` until `deadline`; the key vanishes with the last deadline in it.
+local function hold(key, member)
+  redis.call('ZADD', key, deadline, member)
+  if redis.call('PTTL', key) < ttl then
+    redis.call('PEXPIRE', key, ttl + 1)
+  end
+end
+
+local function prune(key)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', '(' .. now)
+end
+
+local function unexpired(key)
+  return redis.call('ZCOUNT', key, now, '+inf')
+end
+
+local worker = take()
+prune(KEYS[1])
+prune(KEYS[2])
+hold(KEYS[1], worker)
+
+for _ = 1, take_number() do
+  local key, member = take_key(), take()
+  redis.call('ZREM', key, member)
+end
+
+for _ = 1, take_number() do
+  local key, scope, member = take_key(), take(), take()
+  prune(key)
+  hold(key, member)
+  hold(KEYS[2], scope)
+end
+
+local function take_limit()
+  return {
+    key = take_key(), apart_key = take_key(), scope = take(), member = take(),
+    capacity = take_number(), observed = take() == '1',
+  }
+end
+
+local function admit(limits)
+  local refused, apart, answer = 0, 0, {}
+  for index, limit in ipairs(limits) do
+    local count = unexpired(limit.key)
+    answer[index] = count
+    if count >= limit.capacity then
+      prune(limit.key)
+      if limit.observed then
+        apart = 1
+      elseif refused == 0 then
+        refused = index
+      end
+    end
+  end
+  if refused == 0 then
+    for _, limit in ipairs(limits) do
+      hold((limit.observed and apart == 1) and limit.apart_key or limit.key, limit.member)
+      hold(KEYS[2], limit.scope)
+    end
+  end
+  return {refused, apart, unpack(answer)}
+end
+
+local reply = {now, unexpired(KEYS[1])}
+for _ = 1, take_number() do
+  local limits = {}
+  for index = 1, take_number() do
+    limits[index] = take_limit()
+  end
+  reply[#reply + 1] = admit(limits)
+end
+return reply

@@ -1,0 +1,95 @@
+"""Leases of one process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Refused
+from litellm_parallel_limits.stores import Holding, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    lease: Lease
+    limit: Limit
+    deadline: float
+
+
+class MemoryStore:
+    """Keeps leases in this process, each for `ttl` seconds unless renewed.
+
+    `clock` returns seconds that never go back. Slots that enforcement would not have given are kept
+    in a place of their own beside their scope's, so that they are not compared with the limit.
+    """
+
+    name = "memory"
+    workers = 1
+
+    def __init__(self, *, ttl: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ttl = ttl
+        self._clock = clock
+        # Within a place the slots stand in the order of their deadlines: all live equally long.
+        self._places: dict[tuple[str, bool], dict[str, _Slot]] = {}
+
+    def now_ms(self) -> int:
+        """Return the clock's time in milliseconds."""
+        return int(self._clock() * 1000)
+
+    async def acquire(self, lease: Lease) -> Answer:
+        """Take one slot in each of the lease's limits, or none where an enforced one is full."""
+        counts = tuple(self._count((limit.scope.key, False)) for limit in lease.limits)
+        full = [
+            (limit, count)
+            for limit, count in zip(lease.limits, counts, strict=True)
+            if count >= limit.capacity
+        ]
+        for limit, count in full:
+            if not limit.observed:
+                return Refused(limit, count)
+        lease = replace(lease, apart=bool(full))
+        self._hold(lease)
+        return Admitted(lease, tuple(count + 1 for count in counts))
+
+    def release(self, lease: Lease) -> None:
+        """Free every slot of the lease."""
+        for limit in lease.limits:
+            for place in ((limit.scope.key, False), (limit.scope.key, True)):
+                slots = self._places.get(place)
+                if slots is not None:
+                    slots.pop(lease.id, None)
+                if not slots:
+                    self._places.pop(place, None)
+
+    async def renew(self, leases: Sequence[Lease]) -> None:
+        """Let the leases live a full time to live from now."""
+        for lease in leases:
+            self._hold(lease)
+        self._forget_lapsed()
+
+    async def snapshot(self) -> Snapshot:
+        """Return every slot in use."""
+        self._forget_lapsed()
+        slots = (slot for slots in self._places.values() for slot in slots.values())
+        return Snapshot(self.now_ms(), tuple(Holding.of(slot.lease, slot.limit) for slot in slots))
+
+    def _count(self, place: tuple[str, bool]) -> int:
+        slots = self._places.get(place)
+        if slots is None:
+            return 0
+        now = self._clock()
+        while slots and next(iter(slots.values())).deadline < now:
+            del slots[next(iter(slots))]
+        return len(slots)
+
+    def _forget_lapsed(self) -> None:
+        for place in [place for place in self._places if not self._count(place)]:
+            del self._places[place]
+
+    def _hold(self, lease: Lease) -> None:
+        deadline = self._clock() + self._ttl
+        for limit in lease.limits:
+            slots = self._places.setdefault((limit.scope.key, lease.is_apart(limit)), {})
+            slots.pop(lease.id, None)  # to stand last
+            slots[lease.id] = _Slot(lease, limit, deadline)
