@@ -96,6 +96,7 @@ class _Proxy:
             ttl=settings.lease_ttl,
             timeout=settings.store_timeout_ms / 1000,
             prefix=f"{namespace}:" if namespace else "",
+            workers=_workers_of_this_proxy(os.environ),
         )
 
     def _observe(self, event: Event) -> None:
@@ -107,6 +108,12 @@ def _redis_cache() -> Any:
     """Return LiteLLM's Redis cache: the proxy's, else the router's, else None."""
     router_cache = getattr(proxy_server.llm_router, "cache", None)
     return getattr(proxy_server, "redis_usage_cache", None) or getattr(router_cache, "redis_cache", None)
+
+
+def _workers_of_this_proxy(environment: Mapping[str, str]) -> int:
+    """Return how many workers this proxy runs: LiteLLM sets NUM_WORKERS, servers read WEB_CONCURRENCY."""
+    told = (environment.get(name, "") for name in ("NUM_WORKERS", "WEB_CONCURRENCY"))
+    return max([1, *(int(number) for number in told if number.isdecimal())])
 
 
 def _names_redis(config: Mapping[str, Any], environment: Mapping[str, str]) -> bool:

@@ -26,6 +26,10 @@ MOST_RENEWED_SLOTS = 500
 RETRY_SECONDS = 1.0
 """Until a release that Redis did not confirm is sent again, where no other call takes it along."""
 
+LOOKS = 10
+"""At a reply within the time-out. An event loop that was held up looks again when it is back, and so
+takes its own lateness for Redis' only once: a stall costs one tenth of the time-out."""
+
 _LUA = files("litellm_parallel_limits.stores") / "lua"
 _T = TypeVar("_T")
 _Outcome = Answer | StoreError
@@ -80,13 +84,21 @@ class RedisStore:
 
     One call is under way at a time. What arrives meanwhile gathers and goes together in the next one,
     releases first, then renewals, then admissions in order; what arrives alone goes at once. No
-    caller waits longer than `timeout` seconds. `prefix` comes before every key.
+    caller waits longer than `timeout` seconds. `prefix` comes before every key; `workers` is how many
+    there are at least, until Redis has told.
     """
 
     name = "redis"
 
     def __init__(
-        self, client: RedisClient, *, worker: str, ttl: float, timeout: float = 0.25, prefix: str = ""
+        self,
+        client: RedisClient,
+        *,
+        worker: str,
+        ttl: float,
+        timeout: float = 0.25,
+        prefix: str = "",
+        workers: int = 1,
     ) -> None:
         self._client = client
         self._worker = worker
@@ -102,7 +114,7 @@ class RedisStore:
         self._sending: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._ahead_ms = int((time.time() - time.monotonic()) * 1000)  # until Redis has told its time
-        self._workers = 1
+        self._workers = workers
 
     @property
     def workers(self) -> int:
@@ -119,9 +131,7 @@ class RedisStore:
         self._admissions[lease.id] = (lease, answer)
         self._send()
         try:
-            await asyncio.wait({answer}, timeout=self._timeout)
-            if not answer.done():
-                await asyncio.sleep(0)  # the reply may be here, and only this loop late
+            await _wait(answer, self._timeout)
             outcome = answer.result() if answer.done() else StoreError(f"no answer in {self._timeout} s")
             if isinstance(outcome, StoreError):
                 raise outcome
@@ -254,9 +264,7 @@ class RedisStore:
         task = asyncio.ensure_future(call)
         task.add_done_callback(_look_at)
         try:
-            await asyncio.wait({task}, timeout=self._timeout)
-            if not task.done():
-                await asyncio.sleep(0)
+            await _wait(task, self._timeout)
             if not task.done():
                 raise StoreError(f"Redis did not answer in {self._timeout} s")
             return task.result()
@@ -269,6 +277,14 @@ class RedisStore:
 
     def _key(self, kind: str, scope: str = "") -> str:
         return f"{self._root}:{kind}:{scope}" if scope else f"{self._root}:{kind}"
+
+
+async def _wait(future: asyncio.Future[Any], seconds: float) -> None:
+    """Wait until `future` is done, for `seconds` in which this event loop was not held up."""
+    for _ in range(LOOKS):
+        await asyncio.wait({future}, timeout=seconds / LOOKS)
+        if future.done():
+            return
 
 
 def _look_at(task: asyncio.Future[Any]) -> None:
