@@ -42,6 +42,7 @@ def build() -> CustomLogger:
             f"{SECTION}.store: redis, but LiteLLM has no Redis; allowed: auto, memory, or redis beside "
             "litellm_settings.cache_params, router_settings.redis_host or general_settings.coordination_redis"
         )
+    _warn_of_lone_workers(settings, config)
     proxy = _Proxy(settings)
     _wrap(proxy_server.app)
     proxy_server.app.include_router(router(proxy.status))
@@ -108,6 +109,17 @@ def _redis_cache() -> Any:
     """Return LiteLLM's Redis cache: the proxy's, else the router's, else None."""
     router_cache = getattr(proxy_server.llm_router, "cache", None)
     return getattr(proxy_server, "redis_usage_cache", None) or getattr(router_cache, "redis_cache", None)
+
+
+def _warn_of_lone_workers(settings: Settings, config: Mapping[str, Any]) -> None:
+    workers = _workers_of_this_proxy(os.environ)
+    if workers > 1 and (settings.store == "memory" or not _names_redis(config, os.environ)):
+        logger.warning(
+            "Parallel limits: %s workers without a Redis count alone, so each limit holds up to %s times; "
+            "give LiteLLM a Redis (litellm_settings.cache_params)",
+            workers,
+            workers,
+        )
 
 
 def _workers_of_this_proxy(environment: Mapping[str, str]) -> int:
