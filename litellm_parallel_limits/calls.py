@@ -66,7 +66,7 @@ def key_hash(auth: Any) -> str | None:
     if not raw:
         return None
     text = str(raw)
-    return text if _HASH.fullmatch(text) else hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return text if _HASH.fullmatch(text) else _hashed(text)
 
 
 def key_name(auth: Any) -> str:
@@ -75,12 +75,20 @@ def key_name(auth: Any) -> str:
 
 
 def _public_names(auth: Any) -> Iterable[str]:
-    secrets = _texts((getattr(auth, "api_key", None), getattr(auth, "token", None)))
     alias, masked = getattr(auth, "key_alias", None), getattr(auth, "key_name", None)
-    if isinstance(alias, str) and alias and not any(secret in alias for secret in secrets):
+    if isinstance(alias, str) and alias and not _tells_the_key(alias, auth):
         yield alias
     if isinstance(masked, str) and _MASKED.fullmatch(masked):
         yield masked
+
+
+def _tells_the_key(alias: str, auth: Any) -> bool:
+    secrets = _texts((getattr(auth, "api_key", None), getattr(auth, "token", None)))
+    return any(secret in alias for secret in secrets) or _hashed(alias) in secrets
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def _sent(auth: Any, data: Mapping[str, Any], model: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from litellm_parallel_limits.errors import StoreError, StoreUnavailableError
 from litellm_parallel_limits.events import Observer, Released, StoreFailed, StoreRecovered
-from litellm_parallel_limits.limits import Admitted, Lease, Limit, Refused
+from litellm_parallel_limits.limits import MOST_PARALLEL_REQUESTS, Admitted, Lease, Limit, Refused
 from litellm_parallel_limits.stores import Holding, Snapshot, Store
 
 RENEWALS_PER_TTL = 3
@@ -62,6 +62,7 @@ class Limiter:
         self._heartbeat: asyncio.Task[None] | None = None
         self._beaten_at = clock()
         self._degraded = False
+        self._probing = False
 
     @property
     def degraded(self) -> bool:
@@ -73,15 +74,8 @@ class Limiter:
 
         Raises StoreUnavailableError where a limit wants its requests denied while the store is out.
         """
-        await self._catch_up()
-        lease = self._new_lease(limits, model)
-        answer: Admitted | Refused
-        try:
-            answer = await self.store.acquire(lease)
-            self._store_answered()
-        except StoreError as error:
-            self._store_failed("acquire", error)
-            # A new name: the release of the old one may still be on its way.
+        answer = await self._ask_store(limits, model) if await self._is_store_usable() else None
+        if answer is None:
             answer = self._decide_alone(self._new_lease(limits, model))
         self._observer(answer)
         return self._permit(answer) if isinstance(answer, Admitted) else answer
@@ -135,27 +129,55 @@ class Limiter:
             if self._held:
                 await self.beat()
 
-    async def _catch_up(self) -> None:
-        """Renew first where this process was held up so long that its leases may have lapsed."""
-        if self._held and self._clock() - self._beaten_at > 2 * self._interval:
-            await self.beat()
+    async def _is_store_usable(self) -> bool:
+        """Tell the store first what is held, where it was out or this process was held up.
+
+        While it is out one request at a time tries it; the others do not wait.
+        """
+        overdue = self._held and self._clock() - self._beaten_at > 2 * self._interval
+        if self._probing and self._degraded:
+            return False
+        if self._degraded or overdue:
+            self._probing = True
+            try:
+                await self.beat()
+            finally:
+                self._probing = False
+        return not self._degraded
+
+    async def _ask_store(self, limits: Sequence[Limit], model: str) -> Admitted | Refused | None:
+        """Return the store's answer, None if it has none."""
+        try:
+            answer = await self.store.acquire(self._new_lease(limits, model))
+        except StoreError as error:
+            self._store_failed("acquire", error)
+            return None
+        self._store_answered()
+        return answer
 
     def _decide_alone(self, lease: Lease) -> Admitted | Refused:
         """Admit or refuse without the store, as each limit says."""
-        counts = [self._count(limit) for limit in lease.limits]
-        for limit, count in zip(lease.limits, counts, strict=True):
-            refusal = None if limit.observed else self._refusal_alone(limit, count)
-            if refusal is not None:
-                return refusal
-        return Admitted(lease, tuple(count + 1 for count in counts))
+        counts = tuple(self._count(limit) for limit in lease.limits)
+        full = [
+            (limit, count, share)
+            for limit, count in zip(lease.limits, counts, strict=True)
+            if count >= (share := self._share(limit))
+        ]
+        for limit, count, share in full:
+            if limit.observed:
+                continue
+            if limit.on_store_failure == "deny":
+                raise StoreUnavailableError(limit.scope.limit)
+            return Refused(replace(limit, capacity=share), count, "store_unavailable")
+        return Admitted(replace(lease, apart=bool(full)), tuple(count + 1 for count in counts))
 
-    def _refusal_alone(self, limit: Limit, count: int) -> Refused | None:
+    def _share(self, limit: Limit) -> int:
+        """Return how many this worker may hold of `limit` without asking the store."""
         if limit.on_store_failure == "deny":
-            raise StoreUnavailableError(limit.scope.limit)
-        share = min(limit.capacity, max(1, limit.capacity // self.store.workers))
-        if limit.capacity and (limit.on_store_failure == "allow" or count < share):
-            return None
-        return Refused(replace(limit, capacity=share), count, "store_unavailable")
+            return 0
+        if limit.on_store_failure == "allow" and limit.capacity:
+            return MOST_PARALLEL_REQUESTS
+        return min(limit.capacity, max(1, limit.capacity // self.store.workers))
 
     def _count(self, limit: Limit) -> int:
         """Count the leases of this worker that are compared with `limit`."""

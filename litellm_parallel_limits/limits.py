@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import quote, unquote
 
@@ -14,33 +13,37 @@ OnStoreFailure = Literal["share", "allow", "deny"]
 MOST_PARALLEL_REQUESTS = 2**53 - 1
 """Greater numbers count as this one: the largest that Redis' Lua compares exactly."""
 
+LONGEST_NUMBER = len(str(MOST_PARALLEL_REQUESTS)) + 1
+"""Digits of a number given as text that are looked at: with so many it is too great in any case."""
+
 LONGEST_IDENTITY = 200
 """Characters, quoted; a longer identity stands in a key as its hash. Ours: it keeps Redis keys short."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The name of a limit and the identities it counts by, as `(dimension, identity)` pairs."""
+    """The name of a limit and the identities it counts by, as `(dimension, identity)` pairs.
+
+    Its `key` is a text that no other scope has, of characters that are safe in a Redis key.
+    """
 
     limit: str
     identities: tuple[tuple[str, str], ...] = ()
+    key: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def key(self) -> str:
-        """A text that no other scope has, of characters that are safe in a Redis key."""
-        return _key(self.limit, self.identities)
+    def __post_init__(self) -> None:
+        parts = (f"{dimension}={_quoted(identity)}" for dimension, identity in self.identities)
+        object.__setattr__(self, "key", ";".join((self.limit, *parts)))
 
     @classmethod
     def parse(cls, key: str) -> Scope:
         """Return the scope of a `key`; an identity that was too long comes back as `*` and its hash."""
         limit, *pairs = key.split(";")
         split = (pair.partition("=") for pair in pairs)
-        return cls(limit, tuple((dimension, unquote(identity)) for dimension, _, identity in split))
-
-
-@lru_cache(maxsize=4096)
-def _key(limit: str, identities: tuple[tuple[str, str], ...]) -> str:
-    return ";".join([limit, *(f"{dimension}={_quoted(identity)}" for dimension, identity in identities)])
+        return cls(
+            limit,
+            tuple((dimension, unquote(identity, errors="surrogatepass")) for dimension, _, identity in split),
+        )
 
 
 def _quoted(identity: str) -> str:
@@ -122,7 +125,8 @@ def whole_number(value: object) -> int | None:
     if value is None:
         return None
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdecimal():
-        return MOST_PARALLEL_REQUESTS if len(value.strip()) > 15 else int(value)  # noqa: PLR2004 (digits)
+        digits = value.strip().lstrip("0")[:LONGEST_NUMBER]  # int() refuses thousands of digits
+        value = int(digits or "0")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:

@@ -24,13 +24,16 @@ FIRST_ERROR_STATUS = 400
 
 
 class Holder:
-    """What one ASGI request holds, and the headers that its answer is given. Closing it twice is harmless."""
+    """What one ASGI request holds, and the headers that its answer is given. Closing it twice is harmless.
 
-    __slots__ = ("_closed", "_headers", "_permits", "_refused", "call")
+    `run` tells the request's own run through LiteLLM's pre-call hooks from those of calls nested in it.
+    """
+
+    __slots__ = ("_closed", "_headers", "_permits", "_refused", "run")
 
     def __init__(self) -> None:
-        self.call: object = None
-        self._permits: list[Permit] = []
+        self.run: object = None
+        self._permits: list[tuple[Permit, object]] = []
         self._headers: Mapping[str, str] = {}
         self._refused = False
         self._closed = False
@@ -38,24 +41,26 @@ class Holder:
     @property
     def scopes(self) -> frozenset[Scope]:
         """The scopes in which this request has a slot."""
-        return frozenset(limit.scope for permit in self._permits for limit in permit.lease.limits)
+        return frozenset(limit.scope for permit, _ in self._permits for limit in permit.lease.limits)
 
-    def keep(self, permit: Permit) -> None:
-        """Hold `permit` until this request ends; if it has ended already, give it back at once."""
+    def keep(self, permit: Permit, run: object = None) -> None:
+        """Hold `permit`, which `run` took, until this request ends; if it has ended, give it back at once."""
+        self._permits.append((permit, run))
         if self._closed:
-            permit.release()
-        else:
-            self._permits.append(permit)
+            self.close()
 
-    def drop(self) -> None:
-        """Give back what is held; more may follow."""
-        while self._permits:
-            self._permits.pop().release()
+    def drop(self, run: object = None) -> None:
+        """Give back what `run` took."""
+        for permit, taken_by in self._permits:
+            if taken_by == run:
+                permit.release()
+        self._permits = [(permit, taken_by) for permit, taken_by in self._permits if taken_by != run]
 
     def close(self) -> None:
         """Give back what is held, now and from now on."""
         self._closed = True
-        self.drop()
+        while self._permits:
+            self._permits.pop()[0].release()
 
     def announce(self, headers: Mapping[str, str], *, refused: bool = False) -> None:
         """Let the answer carry `headers`; those of a refusal only where the answer is an error."""
@@ -103,7 +108,10 @@ class HolderMiddleware:
 
 def _is_last(message: Message) -> bool:
     if message["type"] == "http.response.body":
-        return not message.get("more_body") or message.get("body", b"").rstrip().endswith(STREAM_END)
+        # The part may be a memoryview; the end of the last event is all that matters of it.
+        return not message.get("more_body") or bytes(message.get("body", b"")[-32:]).rstrip().endswith(
+            STREAM_END
+        )
     return bool(message["type"] == "websocket.close")
 
 

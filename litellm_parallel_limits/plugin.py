@@ -10,7 +10,7 @@ from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
 from litellm_parallel_limits import answers
-from litellm_parallel_limits.answers import Refusal
+from litellm_parallel_limits.answers import Headers, Refusal
 from litellm_parallel_limits.calls import call, key_name
 from litellm_parallel_limits.errors import StoreUnavailableError
 from litellm_parallel_limits.hold_times import HoldTimes
@@ -52,31 +52,31 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         """Admit the request or raise the error that refuses it."""
         holder = current_holder.get() or _holder_of_task()
         run = _run(data, call_type)
-        nested = holder.call is not None and holder.call != run
-        if not nested:
-            holder.call = run
-            holder.drop()  # LiteLLM runs the chain again for a fallback: what was held gives way
+        if run is not None:
+            holder.drop(run)  # LiteLLM runs its hooks again for a fallback: what was held gives way
+        if holder.run is None:
+            holder.run = run
         met = self._policy.limits(call(user_api_key_dict, data, self._group_aliases()))
         limits = [limit for limit in met if limit.scope not in holder.scopes]
         if limits:
-            await self._admit(holder, limits, user_api_key_dict, data, nested=nested)
+            permit = await self._admit(holder, run, limits, user_api_key_dict, data)
+            holder.keep(permit, run)
+            _announce(holder, run, answers.admitted_headers(permit.admitted))
 
     async def _admit(
-        self, holder: Holder, limits: list[Limit], auth: Any, data: Mapping[str, Any], *, nested: bool
-    ) -> None:
-        model = data.get("model")
+        self, holder: Holder, run: object, limits: list[Limit], auth: Any, data: Mapping[str, Any]
+    ) -> Permit:
         try:
-            answer = await self._limiter().admit(limits, model=model if isinstance(model, str) else "")
+            answer = await self._limiter().admit(limits, model=answers.shown(str(data.get("model") or "")))
         except StoreUnavailableError as error:
-            raise _refuse(holder, answers.unavailable(error.limit, str(error)), nested=nested) from error
-        if isinstance(answer, Permit):
-            holder.keep(answer)
-            if not nested:
-                holder.announce(answers.admitted_headers(answer.admitted))
-            return
-        held = self._hold_times.seconds(answer.limit)
-        refusal = answers.refusal(answer, key_name=key_name(auth), held_seconds=held)
-        raise _refuse(holder, refusal, nested=nested)
+            refusal = answers.unavailable(error.limit, str(error))
+        else:
+            if isinstance(answer, Permit):
+                return answer
+            held = self._hold_times.seconds(answer.limit)
+            refusal = answers.refusal(answer, key_name=key_name(auth), held_seconds=held)
+        _announce(holder, run, refusal.headers, refused=True)
+        raise _error(refusal)
 
 
 def _run(data: Mapping[str, Any], call_type: str) -> object:
@@ -98,9 +98,13 @@ def _holder_of_task() -> Holder:
     return holder
 
 
-def _refuse(holder: Holder, refusal: Refusal, *, nested: bool) -> HTTPException:
-    if not nested:
-        holder.announce(refusal.headers, refused=True)
+def _announce(holder: Holder, run: object, headers: Headers, *, refused: bool = False) -> None:
+    """Let the request's answer carry `headers`, unless they are of a call nested in it."""
+    if run == holder.run:
+        holder.announce(headers, refused=refused)
+
+
+def _error(refusal: Refusal) -> HTTPException:
     if refusal.status == answers.REFUSED_STATUS:
         return _rate_limit_error(refusal)
     return HTTPException(refusal.status, refusal.message, headers=dict(refusal.headers))

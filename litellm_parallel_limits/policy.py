@@ -251,6 +251,6 @@ def _valid_numbers(source: Source, call: Call) -> list[tuple[str, int]]:
             number = whole_number(source.value(entry))
         except ValueError:
             continue
-        if number is not None:
+        if number is not None and isinstance(name, str):
             found.append((name, number))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from litellm_parallel_limits.errors import ConfigurationError
 from litellm_parallel_limits.limits import Mode, OnStoreFailure, whole_number
@@ -53,11 +53,12 @@ class LimitSettings(BaseModel):
     on_store_failure: OnStoreFailure | None = None
     """What holds while the store is out; by default the section's."""
 
-    @model_validator(mode="after")
-    def _has_a_name_of_its_own(self) -> LimitSettings:
-        if self.name in RESERVED_NAMES:
-            raise ValueError(f"the name '{self.name}' is LiteLLM's own; allowed: any other")
-        return self
+    @field_validator("name")
+    @classmethod
+    def _is_its_own(cls, name: str) -> str:
+        if name in RESERVED_NAMES:
+            raise ValueError("this name is LiteLLM's own; allowed: any other")
+        return name
 
 
 class Settings(BaseModel):
@@ -79,14 +80,6 @@ class Settings(BaseModel):
     """Milliseconds a request waits for the store at most."""
     limits: tuple[LimitSettings, ...] = ()
     """The operator's own limits."""
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> Settings:
-        names = [limit.name for limit in self.limits]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"limits: the name '{twice[0]}' is given twice; allowed: once each")
-        return self
 
     def policy(self, on_invalid: Any = ignore_invalid) -> Policy:
         """Return the policy that these settings describe."""
@@ -123,14 +116,21 @@ def read(section: object, environment: Mapping[str, str]) -> Settings:
         if name != "limits" and ENVIRONMENT + name.upper() in environment
     }
     try:
-        return Settings.model_validate({**(section or {}), **overrides})
+        settings = Settings.model_validate({**(section or {}), **overrides})
     except ValidationError as error:
         mistakes = (_mistake(mistake, overrides) for mistake in error.errors())
         raise ConfigurationError("\n".join(mistakes)) from None
+    names = [limit.name for limit in settings.limits]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise ConfigurationError(
+                f"{SECTION}.limits[{place}].name: '{name}' is given twice; allowed: once"
+            )
+    return settings
 
 
 def _mistake(mistake: Any, overrides: Mapping[str, str]) -> str:
-    location = mistake["loc"]
+    location = [part for part in mistake["loc"] if part != "[key]"]  # pydantic's word for "not the value"
     if location and location[0] in overrides:
         entry = ENVIRONMENT + str(location[0]).upper()
     else:

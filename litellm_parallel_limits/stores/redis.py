@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any, Protocol, TypeVar
@@ -20,8 +20,8 @@ ROOT = "{litellm_parallel_limits}"
 MOST_ADMISSIONS = 128
 """In one call: a bound on how long Redis is busy with it (about 1 ms at four limits each)."""
 
-MOST_RENEWED_SLOTS = 500
-"""In one call: about 0.4 ms of Redis."""
+MOST_SLOTS = 500
+"""Released, and as many renewed, in one call: about 0.4 ms of Redis each."""
 
 RETRY_SECONDS = 1.0
 """Until a release that Redis did not confirm is sent again, where no other call takes it along."""
@@ -57,10 +57,11 @@ class RedisClient(Protocol):
 
 @dataclass(slots=True)
 class _Batch:
-    """What goes to Redis in one call."""
+    """What goes to Redis in one call, and who waits for it."""
 
-    releases: dict[str, Lease]
-    renewals: list[Lease]
+    releases: dict[str, tuple[Lease, float]]
+    renewals: dict[str, Lease]
+    renewing: list[asyncio.Future[StoreError | None]]
     admissions: dict[str, tuple[Lease, asyncio.Future[_Outcome]]]
 
 
@@ -193,27 +194,27 @@ class RedisStore:
 
     def _next_batch(self) -> _Batch:
         now = time.monotonic()
-        releases = {id_: lease for id_, (lease, lapse) in self._releases.items() if lapse > now}
-        self._releases.clear()
-        renewals, slots = [], 0
-        while self._renewals and slots < MOST_RENEWED_SLOTS:
-            renewals.append(self._renewals.pop(next(iter(self._renewals))))
-            slots += len(renewals[-1].limits)
-        admissions: dict[str, tuple[Lease, asyncio.Future[_Outcome]]] = {}
-        while self._admissions and len(admissions) < MOST_ADMISSIONS:
-            first = next(iter(self._admissions))
-            admissions[first] = self._admissions.pop(first)
-        return _Batch(releases, renewals, admissions)
+        self._releases = {
+            id_: (lease, lapse) for id_, (lease, lapse) in self._releases.items() if lapse > now
+        }
+        releases = _take(self._releases, MOST_SLOTS, lambda release: len(release[0].limits))
+        renewals = _take(self._renewals, MOST_SLOTS, lambda lease: len(lease.limits))
+        batch = _Batch(releases, renewals, [], {})
+        if not self._releases and not self._renewals:
+            batch.renewing, self._renewing = self._renewing, []
+        if not self._releases:
+            batch.admissions = _take(self._admissions, MOST_ADMISSIONS, lambda _: 1)
+        return batch
 
     def _command(self, batch: _Batch) -> tuple[list[str], list[str | int]]:
         ttl_ms = int(self._ttl * 1000)
         command = _Command([self._key("workers"), self._key("scopes")], [ttl_ms, self._worker])
         args = command.args
-        released = [pair for lease in batch.releases.values() for pair in self._slots(lease)]
+        released = [slot for lease, _ in batch.releases.values() for slot in self._slots(lease)]
         args.append(len(released))
         for key, limit, lease in released:
             args += (command.place(key), _member(lease, limit))
-        renewed = [(lease, limit) for lease in batch.renewals for limit in lease.limits]
+        renewed = [(lease, limit) for lease in batch.renewals.values() for limit in lease.limits]
         args.append(len(renewed))
         for lease, limit in renewed:
             place = command.place(self._key("apart" if lease.is_apart(limit) else "lease", limit.scope.key))
@@ -240,24 +241,16 @@ class RedisStore:
         for (lease, answer), told in zip(batch.admissions.values(), answers, strict=True):
             if not answer.done():
                 answer.set_result(_answer(lease, told))
-        if not self._renewals:
-            self._tell_renewing(None)
+        _tell(batch.renewing, None)
 
     def _failed(self, batch: _Batch, error: StoreError) -> None:
-        lapse = time.monotonic() + self._ttl
-        for lease in batch.releases.values():
-            self._releases.setdefault(lease.id, (lease, lapse))
+        self._releases = {**batch.releases, **self._releases}
         for _, answer in batch.admissions.values():
             if not answer.done():
                 answer.set_result(error)
-        self._renewals.clear()
-        self._tell_renewing(error)
-
-    def _tell_renewing(self, outcome: StoreError | None) -> None:
-        for renewed in self._renewing:
-            if not renewed.done():
-                renewed.set_result(outcome)
+        _tell([*batch.renewing, *self._renewing], error)
         self._renewing.clear()
+        self._renewals.clear()
 
     async def _in_time(self, call: Awaitable[_T]) -> _T:
         """Return what `call` gives within the time-out. Raises StoreError for every failure."""
@@ -285,6 +278,23 @@ async def _wait(future: asyncio.Future[Any], seconds: float) -> None:
         await asyncio.wait({future}, timeout=seconds / LOOKS)
         if future.done():
             return
+
+
+def _take(waiting: dict[str, _T], most: int, weight: Callable[[_T], int]) -> dict[str, _T]:
+    """Take the first of `waiting`, until together they weigh `most`."""
+    taken: dict[str, _T] = {}
+    total = 0
+    while waiting and (not taken or total + weight(next(iter(waiting.values()))) <= most):
+        first = next(iter(waiting))
+        taken[first] = waiting.pop(first)
+        total += weight(taken[first])
+    return taken
+
+
+def _tell(renewing: Iterable[asyncio.Future[StoreError | None]], outcome: StoreError | None) -> None:
+    for renewed in renewing:
+        if not renewed.done():
+            renewed.set_result(outcome)
 
 
 def _look_at(task: asyncio.Future[Any]) -> None:
