@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any
@@ -14,8 +15,15 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-STREAM_END = b"data: [DONE]"
-"""The last event of an OpenAI stream: clients go on at once, before the body's own end reaches them."""
+STREAM_END = re.compile(
+    rb"^(?:data: \[DONE\]\s*\Z"
+    rb"|event: (?:message_stop|response\.(?:completed|failed|incomplete))\s*$"
+    rb'|data: ?\{"type": ?"(?:message_stop|response\.(?:completed|failed|incomplete))")',
+    re.MULTILINE,
+)
+"""The last event of a stream of OpenAI's chat, of Anthropic's messages, of OpenAI's responses: the provider
+has said its last word, and clients go on before the body's own end reaches them. Nothing that a model says
+can look like it: in JSON no line begins within a text."""
 
 REMAINING = "-remaining-max_parallel_requests"
 LIMIT = "-limit-max_parallel_requests"
@@ -91,10 +99,14 @@ class HolderMiddleware:
             return
         holder = Holder()
 
+        is_event_stream = False
+
         async def send_and_close(message: Message) -> None:
+            nonlocal is_event_stream
             if message["type"] == "http.response.start":
                 message = _with_headers(message, holder.headers(message["status"]))
-            elif _is_last(message):
+                is_event_stream = _is_event_stream(message)
+            elif _is_last(message) or (is_event_stream and _ends_stream(message)):
                 holder.close()
             await send(message)
 
@@ -108,11 +120,19 @@ class HolderMiddleware:
 
 def _is_last(message: Message) -> bool:
     if message["type"] == "http.response.body":
-        # The part may be a memoryview; the end of the last event is all that matters of it.
-        return not message.get("more_body") or bytes(message.get("body", b"")[-32:]).rstrip().endswith(
-            STREAM_END
-        )
+        return not message.get("more_body")
     return bool(message["type"] == "websocket.close")
+
+
+def _is_event_stream(message: Message) -> bool:
+    headers = message.get("headers", ())
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers
+    )
+
+
+def _ends_stream(message: Message) -> bool:
+    return STREAM_END.search(message.get("body", b"")) is not None
 
 
 def _with_headers(message: Message, ours: Mapping[str, str]) -> Message:

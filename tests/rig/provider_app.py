@@ -1,0 +1,264 @@
+"""A provider of language models that does as its model's name says, and counts what it holds.
+
+A model's name is `behaviour`, `behaviour@seconds`, or either with `:anything` behind. The caller is what
+the header `x-rig-caller` says, which LiteLLM passes on. Behaviours:
+
+    ok           answers at once
+    slow         answers after some seconds
+    slow-first   sends the headers at once, all else after some seconds
+    slow-stream  sends its words evenly over some seconds
+    gated        answers once the caller's gate is open
+    gated-half   sends half of the answer, and the rest once the caller's gate is open
+    reset        sends half of the answer, and breaks the connection once the caller's gate is open
+    hang         never answers
+    error-NNN    answers with the status NNN, at once if the name says no seconds
+
+Control: `GET /count?model=&caller=`, `POST /gate/open?caller=`, `POST /gate/close?caller=` and
+`POST /reset`; who does not name a model or a caller means all of them. Each answers with the count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+import uvicorn
+
+from tests.rig import wire
+from tests.rig.identities import CALLER
+from tests.rig.ledger import ANY, Ledger
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+SECONDS = 1.0
+WORDS = 3
+MANY_WORDS = 20
+
+
+class Gates:
+    """Which callers may pass."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, bool] = {}
+        self._changed = asyncio.Condition()
+
+    def is_open(self, caller: str) -> bool:
+        """Whether `caller` may pass: what was said of it, else what was said of every caller."""
+        return self._open.get(caller, self._open.get(ANY, False))
+
+    async def put(self, caller: str, *, is_open: bool) -> None:
+        """Open or close the gate of `caller`; of every caller, whatever was said before, if it is ANY."""
+        async with self._changed:
+            if caller == ANY:
+                self._open.clear()
+            self._open[caller] = is_open
+            self._changed.notify_all()
+
+    async def passing(self, caller: str) -> None:
+        """Return once `caller` may pass."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.is_open(caller))
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request: the route it came by, the model it names, who sent it, and where the answer goes."""
+
+    path: str
+    model: str
+    caller: str
+    streams: bool
+    send: Send
+
+    @property
+    def behaviour(self) -> str:
+        """What the model's name asks for."""
+        return self.model.partition(":")[0].partition("@")[0]
+
+    @property
+    def seconds(self) -> float:
+        """How long that takes."""
+        return float(self.model.partition(":")[0].partition("@")[2] or SECONDS)
+
+    def chunks(self, words: int = WORDS) -> Iterator[bytes]:
+        """Return the answer's body in the pieces in which it is sent."""
+        if self.streams:
+            return wire.events(self.path, self.model, words)
+        return iter([wire.answer(self.path, self.model)])
+
+    async def begin(self, status: int = 200) -> None:
+        """Send the status and the headers: they go out with the body's first piece, even an empty one."""
+        kind = b"text/event-stream" if self.streams and status < 400 else b"application/json"
+        start = {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]}
+        await self.send(start)
+
+    async def write(self, chunk: bytes, *, more: bool = True) -> None:
+        """Send a piece of the body."""
+        await self.send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+    async def answer(self, *, pause: float = 0, words: int = WORDS) -> None:
+        """Send the body, with a `pause` before each piece, and end."""
+        for chunk in self.chunks(words):
+            await asyncio.sleep(pause)
+            await self.write(chunk)
+        await self.write(b"", more=False)
+
+
+async def ok(call: Call) -> None:
+    """Answer at once."""
+    await call.begin()
+    await call.answer()
+
+
+async def slow(call: Call) -> None:
+    """Answer late."""
+    await asyncio.sleep(call.seconds)
+    await ok(call)
+
+
+async def slow_first(call: Call) -> None:
+    """Answer with headers at once and a late body."""
+    await call.begin()
+    await call.write(b"")
+    await asyncio.sleep(call.seconds)
+    await call.answer()
+
+
+async def slow_stream(call: Call) -> None:
+    """Answer little by little."""
+    await call.begin()
+    await call.answer(pause=call.seconds / MANY_WORDS, words=MANY_WORDS)
+
+
+async def hang(call: Call) -> None:
+    """Never answer."""
+    await asyncio.Event().wait()
+
+
+async def error(call: Call) -> None:
+    """Answer with the error that the model's name ends with."""
+    await asyncio.sleep(call.seconds if "@" in call.model else 0)
+    status = int(call.behaviour.rpartition("-")[2])
+    await call.begin(status)
+    await call.write(wire.error(status), more=False)
+
+
+@dataclass
+class Provider:
+    """The ASGI application."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    gates: Gates = field(default_factory=Gates)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["path"] in wire.WHOLE:
+            await self._serve(_call(scope, await _body(receive), send), receive)
+        else:
+            query = dict(parse_qsl(scope["query_string"].decode()))
+            caller = query.get("caller", ANY)
+            await self._control(scope["path"], caller)
+            await _reply(send, asdict(self.ledger.count(query.get("model", ANY), caller)))
+
+    async def _serve(self, call: Call, receive: Receive) -> None:
+        behaviours = {
+            "ok": ok,
+            "slow": slow,
+            "slow-first": slow_first,
+            "slow-stream": slow_stream,
+            "gated": self._gated,
+            "gated-half": self._gated_half,
+            "reset": self._reset,
+            "hang": hang,
+        }
+        behave = error if call.behaviour.startswith("error-") else behaviours[call.behaviour]
+        with self.ledger.holding(call.model, call.caller):
+            await _while_connected(behave(call), receive)
+
+    async def _gated(self, call: Call) -> None:
+        await self.gates.passing(call.caller)
+        await ok(call)
+
+    async def _gated_half(self, call: Call) -> None:
+        async with self._half(call) as rest:
+            for chunk in rest:
+                await call.write(chunk)
+            await call.write(b"", more=False)
+
+    async def _reset(self, call: Call) -> None:
+        async with self._half(call):
+            raise ConnectionResetError("as the model's name asks for")  # then uvicorn closes the connection
+
+    @asynccontextmanager
+    async def _half(self, call: Call) -> AsyncIterator[list[bytes]]:
+        chunks = list(call.chunks())
+        half = len(chunks) // 2
+        await call.begin()
+        for chunk in chunks[:half]:
+            await call.write(chunk)
+        await self.gates.passing(call.caller)
+        yield chunks[half:]
+
+    async def _control(self, path: str, caller: str) -> None:
+        match path:
+            case "/reset":
+                self.ledger.forget()
+                await self.gates.put(ANY, is_open=False)
+            case "/gate/open" | "/gate/close":
+                await self.gates.put(caller, is_open=path == "/gate/open")
+
+
+def _call(scope: Message, body: dict[str, Any], send: Send) -> Call:
+    caller = dict(scope["headers"]).get(CALLER.encode(), b"").decode()
+    return Call(scope["path"], body["model"], caller, body.get("stream") is True, send)
+
+
+async def _body(receive: Receive) -> dict[str, Any]:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    parsed: dict[str, Any] = json.loads(body)
+    return parsed
+
+
+async def _reply(send: Send, body: object) -> None:
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+
+
+async def _while_connected(work: Awaitable[None], receive: Receive) -> None:
+    async with _task(work) as working, _task(receive()) as leaving:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+
+
+@asynccontextmanager
+async def _task(work: Awaitable[Any]) -> AsyncIterator[asyncio.Future[Any]]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+
+
+def main() -> None:
+    """Serve on the port that the command line names."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    port = parser.parse_args().port
+    uvicorn.run(Provider(), host="127.0.0.1", port=port, log_level="warning", lifespan="off")
+
+
+if __name__ == "__main__":
+    main()

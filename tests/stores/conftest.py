@@ -1,0 +1,76 @@
+"""Every store, each in turn, and what its leases are kept in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+
+from litellm_parallel_limits.stores import Store
+from tests.rig.redis_server import RedisServer
+from tests.stores.storages import (
+    Connect,
+    InRedis,
+    OpenStorage,
+    Storage,
+    fake_client,
+    in_memory,
+    in_redis,
+    real_client,
+)
+from tests.stores.wire import Wire
+
+
+@pytest.fixture
+def connect_fakeredis() -> Connect:
+    """Return a function that connects to a Redis in this process."""
+    return fake_client
+
+
+@pytest.fixture
+def connect_redis(redis_server: RedisServer) -> Connect:
+    """Return a function that connects to a real Redis."""
+    return partial(real_client, redis_server.port)
+
+
+@pytest.fixture(params=["fakeredis", "redis"])
+def connect(request: pytest.FixtureRequest) -> Connect:
+    """Return a function that connects to each Redis."""
+    found: Connect = request.getfixturevalue(f"connect_{request.param}")
+    return found
+
+
+@pytest.fixture
+async def redis_storage(connect: Connect) -> AsyncIterator[InRedis]:
+    """Yield a storage in each Redis."""
+    async with in_redis(connect) as storage:
+        yield storage
+
+
+@pytest.fixture(params=["memory", "fakeredis", "redis"])
+def open_storage(request: pytest.FixtureRequest) -> OpenStorage:
+    """Return a function that opens each storage, in whatever event loop it is called."""
+    if request.param == "memory":
+        return in_memory
+    return partial(in_redis, request.getfixturevalue(f"connect_{request.param}"))
+
+
+@pytest.fixture
+async def storage(open_storage: OpenStorage) -> AsyncIterator[Storage]:
+    """Yield each storage."""
+    async with open_storage() as storage:
+        yield storage
+
+
+@pytest.fixture
+def store(storage: Storage) -> Store:
+    """Return a worker's store, of each kind."""
+    return storage.store()
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[Wire]:
+    """Yield the way to a Redis."""
+    async with in_redis(fake_client) as far_end:
+        yield Wire(far_end.client)

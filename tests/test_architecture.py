@@ -1,0 +1,107 @@
+"""Imports go one way, and LiteLLM is known only where it must be."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import litellm_parallel_limits
+
+PACKAGE = "litellm_parallel_limits"
+ROOT = Path(litellm_parallel_limits.__file__).parent
+
+LAYERS = (
+    {"limits", "errors", "patterns"},
+    {"policy", "events", "stores", "stores.memory", "stores.redis"},
+    {"limiter", "hold_times", "answers"},
+    {"settings", "middleware", "status"},
+    {"logs", "calls"},
+    {"auth", "plugin", "routes"},
+    {"entry", "demo"},
+    {"cli"},
+)
+"""Each module imports from the layers above its own, and within a package from the package."""
+
+EDGES = {
+    "settings": {"pydantic"},
+    "auth": {"litellm"},
+    "plugin": {"litellm", "fastapi"},
+    "routes": {"litellm", "fastapi"},
+    "entry": {"litellm"},
+    "demo": {"httpx", "openai", "rich"},
+    "cli": {"click"},
+}
+"""Where others' types end: what a module may import beside the standard library."""
+
+
+def name(path: Path) -> str:
+    """Return a module's name within the package, of its file."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name(path): path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the name of every module that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            of = node.module or ""
+            yield from (f"{of}.{alias.name}" if of == PACKAGE else of for alias in node.names)
+
+
+def layer(module: str) -> int:
+    """Return the number of a module's layer."""
+    return next(number for number, modules in enumerate(LAYERS) if module in modules)
+
+
+def test_every_module_has_its_layer() -> None:
+    """There is no module of which it is not said where it stands."""
+    assert set(MODULES) <= set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_go_one_way(module: str) -> None:
+    """A module imports nothing of its own layer or of a later one, but its package."""
+    ours = {
+        found.removeprefix(PACKAGE + ".") for found in imports(MODULES[module]) if found.startswith(PACKAGE)
+    }
+    package = module.rpartition(".")[0]
+    assert {found for found in ours - {package} if layer(found) >= layer(module)} == set()
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_others_are_known_at_the_edges_only(module: str) -> None:
+    """LiteLLM, FastAPI and pydantic are imported by the modules that translate them, and nowhere else."""
+    tops = {found.partition(".")[0] for found in imports(MODULES[module])}
+    others = tops - sys.stdlib_module_names - {PACKAGE}
+    assert others <= EDGES.get(module, set())
+
+
+def test_importing_the_package_imports_nothing_of_litellms() -> None:
+    """Who only has the package's name pays for nothing but the name."""
+    program = f"import sys, {PACKAGE}; print([name for name in sys.modules if 'litellm' in name])"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == f"['{PACKAGE}']"
+
+
+def test_public_names_are_these() -> None:
+    """What users may import is a list, and this is it."""
+    assert litellm_parallel_limits.__all__ == [
+        "UserAPIKeyAuth",
+        "model_max_parallel_requests",
+        "proxy_handler_instance",
+    ]
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    """Any other name is unknown, and asking for it builds nothing."""
+    assert not hasattr(litellm_parallel_limits, "proxy_handler")
