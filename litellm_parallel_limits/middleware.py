@@ -47,6 +47,11 @@ class Holder:
         self._closed = False
 
     @property
+    def is_holding(self) -> bool:
+        """Whether this request has a slot anywhere."""
+        return bool(self._permits)
+
+    @property
     def scopes(self) -> frozenset[Scope]:
         """The scopes in which this request has a slot."""
         return frozenset(limit.scope for permit, _ in self._permits for limit in permit.lease.limits)
@@ -98,7 +103,6 @@ class HolderMiddleware:
             await self.app(scope, receive, send)
             return
         holder = Holder()
-
         is_event_stream = False
 
         async def send_and_close(message: Message) -> None:
@@ -106,7 +110,7 @@ class HolderMiddleware:
             if message["type"] == "http.response.start":
                 message = _with_headers(message, holder.headers(message["status"]))
                 is_event_stream = _is_event_stream(message)
-            elif _is_last(message) or (is_event_stream and _ends_stream(message)):
+            elif _is_last(message) or (is_event_stream and holder.is_holding and _ends_stream(message)):
                 holder.close()
             await send(message)
 

@@ -53,7 +53,9 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         holder = current_holder.get() or _holder_of_task()
         run = _run(data, call_type)
         if run is not None:
-            holder.drop(run)  # LiteLLM runs its hooks again for a fallback: what was held gives way
+            # LiteLLM runs its hooks again for a fallback: what was held and told gives way.
+            holder.drop(run)
+            _announce(holder, run, {})
         if holder.run is None:
             holder.run = run
         met = self._policy.limits(call(user_api_key_dict, data, self._group_aliases()))
@@ -90,8 +92,12 @@ def _run(data: Mapping[str, Any], call_type: str) -> object:
 
 
 def _holder_of_task() -> Holder:
-    """Return a holder for a call that came in without an HTTP request: it ends with its task."""
+    """Return a holder for a call that came in without an HTTP request: it ends with its task.
+
+    Further calls of the task share it: none of them waits for a slot that another holds.
+    """
     holder = Holder()
+    current_holder.set(holder)
     task = asyncio.current_task()
     if task is not None:
         task.add_done_callback(lambda _: holder.close())
