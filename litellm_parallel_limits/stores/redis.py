@@ -114,6 +114,7 @@ class RedisStore:
         self._admissions: dict[str, tuple[Lease, asyncio.Future[_Outcome]]] = {}
         self._sending: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
+        self._call = 0
         self._ahead_ms = int((time.time() - time.monotonic()) * 1000)  # until Redis has told its time
         self._workers = workers
 
@@ -207,8 +208,9 @@ class RedisStore:
         return batch
 
     def _command(self, batch: _Batch) -> tuple[list[str], list[str | int]]:
-        ttl_ms = int(self._ttl * 1000)
-        command = _Command([self._key("workers"), self._key("scopes")], [ttl_ms, self._worker])
+        self._call += 1
+        keys = [self._key("workers"), self._key("scopes"), self._key("worker", self._worker)]
+        command = _Command(keys, [int(self._ttl * 1000), self._worker, self._call])
         args = command.args
         released = [slot for lease, _ in batch.releases.values() for slot in self._slots(lease)]
         args.append(len(released))

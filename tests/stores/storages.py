@@ -27,7 +27,8 @@ DATABASE = 1
 AGE = """
 local passed = tonumber(ARGV[1])
 for _, key in ipairs(redis.call('KEYS', '*')) do
-  local held = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+  local is_set = redis.call('TYPE', key).ok == 'zset'
+  local held = is_set and redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') or {}
   for i = 1, #held, 2 do
     redis.call('ZADD', key, held[i + 1] - passed, held[i])
   end

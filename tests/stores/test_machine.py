@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
+    consumes,
     initialize,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
 
 from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Refused, Scope
-from litellm_parallel_limits.stores import Holding
+from litellm_parallel_limits.stores import Holding, Store
 from tests.samples import lease
 from tests.stores.storages import TTL, OpenStorage, Storage
 
@@ -30,22 +32,28 @@ T = TypeVar("T")
 STEP = TTL / 3 + 1
 """Seconds: three are more than a time to live, two so much less that the test's own time does not count."""
 
-SCOPES = tuple(Scope(name, (("team", "research"),)) for name in ("a", "b", "c"))
+SCOPES = tuple(Scope(name, (("team", "research"),)) for name in ("a", "b"))
 WORKERS = ("w1", "w2")
+MANY = 3
+"""Leases: less is not worth losing."""
 
 TRIALS = settings(
-    max_examples=100,
+    max_examples=50,
     stateful_step_count=30,
     deadline=None,  # a server's time is its own
     suppress_health_check=[HealthCheck.too_slow],
 )
 
 limits = st.lists(
-    st.builds(Limit, st.sampled_from(SCOPES), st.integers(0, 3), st.sampled_from(["enforce", "observe"])),
-    max_size=3,
+    st.builds(Limit, st.sampled_from(SCOPES), st.integers(0, 4), st.sampled_from(["enforce", "observe"])),
+    min_size=1,
     unique_by=lambda limit: limit.scope,
 )
-workers = st.sampled_from(WORKERS)
+wishes = st.lists(
+    st.builds(lambda limits, worker: lease(*limits, worker=worker), limits, st.sampled_from(WORKERS)),
+    min_size=1,
+    max_size=4,
+)
 
 
 class Model:
@@ -98,19 +106,20 @@ class Model:
 
 
 class Machine(RuleBasedStateMachine):
-    """Workers that ask for leases, hold them, and give them back, once or twice."""
+    """Two workers that ask for leases, hold them, and give them back."""
 
-    granted: Bundle[Lease] = Bundle("granted")
+    held: Bundle[Lease] = Bundle("held")
+    given_back: Bundle[Lease] = Bundle("given_back")
     open_storage: OpenStorage
 
-    @initialize()
-    def begin(self) -> None:
-        """Start with nothing held."""
+    @initialize(target=held, wanted=wishes)
+    def begin(self, wanted: list[Lease]) -> Any:
+        """Start with some requests, so that there is something to do even where no others follow."""
         self.loop = asyncio.new_event_loop()
         self.opened = AsyncExitStack()
         self.storage: Storage = self.run(self.opened.enter_async_context(self.open_storage()))
         self.model = Model()
-        self.released: set[str] = set()
+        return self.ask(wanted)
 
     def teardown(self) -> None:
         """Leave nothing behind."""
@@ -121,45 +130,55 @@ class Machine(RuleBasedStateMachine):
         """Return what a store answers."""
         return self.loop.run_until_complete(asked)
 
-    @rule(target=granted, limits=limits, worker=workers)
-    def acquire(self, limits: list[Limit], worker: str) -> Any:
-        """Ask for a lease: the answer is the same, to the count."""
-        wanted = lease(*limits, worker=worker)
-        answer = self.run(self.storage.store(worker).acquire(wanted))
-        assert answer == self.model.acquire(wanted)
-        if isinstance(answer, Refused):
-            return multiple()
-        for limit, count in zip(wanted.limits, answer.in_flight, strict=True):
-            assert limit.observed or count <= limit.capacity
-        return answer.lease
+    @rule(target=held, wanted=wishes)
+    def acquire(self, wanted: list[Lease]) -> Any:
+        """Ask for leases, one after another."""
+        return self.ask(wanted)
 
-    @rule(lease=granted)
-    def release(self, lease: Lease) -> None:
-        """Give a lease back, perhaps not for the first time."""
-        self.run(self.give_back(lease))
+    def ask(self, wanted: list[Lease]) -> Any:
+        """Return what is granted: the answers are the model's, to the count."""
+        granted = []
+        for wish in wanted:
+            answer = self.run(self.storage.store(wish.worker).acquire(wish))
+            assert answer == self.model.acquire(wish)
+            if isinstance(answer, Admitted):
+                granted.append(answer.lease)
+                counts = zip(wish.limits, answer.in_flight, strict=True)
+                assert all(limit.observed or count <= limit.capacity for limit, count in counts)
+        return multiple(*granted)
+
+    @rule(target=given_back, lease=consumes(held))
+    def release(self, lease: Lease) -> Lease:
+        """Give a lease back."""
+        self.give_back(lease)
+        return lease
+
+    @rule(lease=given_back)
+    def release_again(self, lease: Lease) -> None:
+        """Give back what was given back before."""
+        self.give_back(lease)
+
+    def give_back(self, lease: Lease) -> None:
+        """Release a lease, and wait until the storage has been told."""
+        self.run(_told(self.storage.store(lease.worker), lease))
         self.model.release(lease)
-        self.released.add(lease.id)
 
-    async def give_back(self, lease: Lease) -> None:
-        """Release a lease, and wait until the store has been told."""
-        store = self.storage.store(lease.worker)
-        store.release(lease)
-        await store.snapshot()
-
-    @rule(leases=st.lists(granted, max_size=4))
+    @rule(leases=st.lists(held, min_size=1, max_size=4))
     def renew(self, leases: list[Lease]) -> None:
-        """Renew some of what is held."""
+        """Renew some of what each worker holds."""
         for worker in WORKERS:
-            held = [lease for lease in leases if lease.worker == worker and lease.id not in self.released]
-            self.run(self.storage.store(worker).renew(held))
-            self.model.renew(*held)
+            own = [lease for lease in leases if lease.worker == worker]
+            self.run(self.storage.store(worker).renew(own))
+            self.model.renew(*own)
 
+    @precondition(lambda self: self.model.live)
     @rule()
     def age(self) -> None:
         """Let a third of the time to live pass, and a little more."""
         self.run(self.storage.age(STEP))
         self.model.age()
 
+    @precondition(lambda self: len(self.model.live) > MANY)
     @rule()
     def lose(self) -> None:
         """Let the storage forget everything."""
@@ -170,6 +189,11 @@ class Machine(RuleBasedStateMachine):
     def holds_what_the_model_holds(self) -> None:
         """Every slot in use is one of the model's, and every one of the model's is in use."""
         assert set(self.run(self.storage.store().snapshot()).holdings) == self.model.holdings()
+
+
+async def _told(store: Store, lease: Lease) -> None:
+    store.release(lease)
+    await store.snapshot()
 
 
 def test_store_is_a_dict_with_deadlines(open_storage: OpenStorage) -> None:

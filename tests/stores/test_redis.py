@@ -112,14 +112,19 @@ async def test_nothing_is_left_of_a_released_scope(redis_storage: InRedis) -> No
     assert not [key for key in await redis_storage.client.keys() if b":lease:" in key]
 
 
-async def test_dead_members_of_a_busy_scope_go(redis_storage: InRedis) -> None:
-    """A scope that is always in use does not gather the leases of workers that died."""
+@pytest.mark.parametrize("is_full", [True, False])
+async def test_busy_scope_does_not_gather_the_dead(redis_storage: InRedis, *, is_full: bool) -> None:
+    """A scope that is always in use drops the leases that lapsed, when it is full or one is renewed."""
     store = redis_storage.store()
-    for _ in range(5):
-        await admitted(store, lease(limit(capacity=5)))
-        await redis_storage.age(TTL + 1)
-        await store.renew([lease(limit(capacity=5))])
-    assert await redis_storage.client.zcard(f"{ROOT}:lease:team;team=research") <= 2
+    held = await admitted(store, lease(limit(capacity=99)))
+    for _ in range(10):
+        await admitted(store, lease(limit(capacity=99)))
+        await redis_storage.age(TTL - 10)
+        if is_full:
+            assert not await has_room(store, limit(capacity=1))
+        else:
+            await store.renew([held])
+    assert await redis_storage.client.zcard(f"{ROOT}:lease:team;team=research") < 5
 
 
 async def test_workers_know_how_many_they_are(redis_storage: InRedis) -> None:

@@ -2,8 +2,9 @@
 --
 -- KEYS   1  the live workers (sorted set: worker, by deadline)
 --        2  the scopes in use (sorted set: scope, by deadline)
---        3… the leases of a scope (sorted sets: member, by deadline), named below by their index here
--- ARGV   time to live in ms, worker
+--        3  the number of this worker's last call
+--        4… the leases of a scope (sorted sets: member, by deadline), named below by their index here
+-- ARGV   time to live in ms, worker, number of this call
 --        number of releases,   for each: key, member
 --        number of renewals,   for each: key, scope, member
 --        number of admissions, for each: number of limits, for each limit:
@@ -13,8 +14,9 @@
 --            {0 or the index of the limit that refused, 1 if apart, unexpired leases of each limit}
 --
 -- Deadlines are in ms by Redis' own clock, so that no worker's clock matters. A lease is unexpired
--- until its deadline has passed. Everything here can be said twice without harm but for admissions,
--- whose lease has a new name each.
+-- until its deadline has passed. A worker numbers its calls upwards. One that arrives after a later one
+-- (held up on its way, given up by its sender) is an error and does nothing: it would bring back leases
+-- that have been released since.
 
 local cursor = 0
 
@@ -52,7 +54,12 @@ local function unexpired(key)
   return redis.call('ZCOUNT', key, now, '+inf')
 end
 
-local worker = take()
+local worker, call = take(), take_number()
+if call <= tonumber(redis.call('GET', KEYS[3]) or '0') then
+  return redis.error_reply('LATE a later call of this worker was here before')
+end
+redis.call('SET', KEYS[3], call, 'PX', ttl + 1)
+
 prune(KEYS[1])
 prune(KEYS[2])
 hold(KEYS[1], worker)

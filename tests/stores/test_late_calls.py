@@ -1,0 +1,74 @@
+"""A call that arrives after a later one of its worker changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from litellm_parallel_limits.errors import StoreError
+from litellm_parallel_limits.stores.redis import RedisStore
+from tests.samples import lease, limit
+from tests.stores.asking import admitted, has_room, holders, turns
+from tests.stores.storages import PATIENCE, TTL, InRedis
+
+
+class HeldUp:
+    """A client whose first call is held up on its way, however long ago its sender gave it up."""
+
+    def __init__(self, storage: InRedis) -> None:
+        self.client = storage.client
+        self.arrive = asyncio.Event()
+        self.arrived: list[asyncio.Task[object]] = []
+        self._calls = 0
+
+    def register_script(self, script: str) -> object:
+        """Return `script` as a callable that is held up when it is first called."""
+        run = self.client.register_script(script)
+
+        async def on_its_way(*command: object) -> object:
+            await self.arrive.wait()
+            return await run(*command)
+
+        async def call(*command: object) -> object:
+            self._calls += 1
+            if self._calls > 1:
+                return await run(*command)
+            self.arrived.append(asyncio.create_task(on_its_way(*command)))
+            return await asyncio.shield(self.arrived[0])
+
+        return call
+
+    def zrange(self, *command: object) -> object:
+        """Look."""
+        return self.client.zrange(*command)
+
+
+async def test_admission_that_arrives_late_is_none(redis_storage: InRedis) -> None:
+    """A request that was told there is no answer has no slot, when its call gets through at last, either."""
+    client = HeldUp(redis_storage)
+    store = RedisStore(client, worker="w1", ttl=TTL, timeout=PATIENCE)  # type: ignore[arg-type]  # as one
+    with pytest.raises(StoreError):
+        await store.acquire(lease(limit()))
+    held = await admitted(store, lease(limit("other")))
+    client.arrive.set()
+    with pytest.raises(Exception, match="LATE"):
+        await client.arrived[0]
+    assert await holders(store) == {"other": {held.id}}
+    assert await has_room(store, limit())
+
+
+async def test_workers_number_their_calls_for_themselves(redis_storage: InRedis) -> None:
+    """A worker that begins is not late, however many calls another has made."""
+    busy, new = redis_storage.store("busy"), redis_storage.store("new")
+    for _ in range(5):
+        assert await has_room(busy, limit())
+    await turns(20)
+    assert await has_room(new, limit())
+
+
+async def test_numbers_are_forgotten_with_their_worker(redis_storage: InRedis) -> None:
+    """The number of a worker's last call vanishes by itself."""
+    await has_room(redis_storage.store("w1"), limit())
+    [name] = [key async for key in redis_storage.client.scan_iter("*:worker:*")]
+    assert 0 < await redis_storage.client.pttl(name) <= TTL * 1000 + 1
