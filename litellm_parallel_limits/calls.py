@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from litellm_parallel_limits.answers import SHORT_HASH
+from litellm_parallel_limits.errors import TooManyModelsError
 from litellm_parallel_limits.policy import Call, Dimension, Identity, Record
+
+MOST_MODELS = 32
+"""In one request, separated by commas. Ours: each is a limit to check, and a call to a provider."""
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _MASKED = re.compile(r"sk-\.\.\..{1,8}")
@@ -35,7 +39,9 @@ def caller(auth: Any) -> Call:
     for dimension, fields in _FIELDS.items():
         names = _texts(getattr(auth, field, None) for field in fields)
         if names and getattr(auth, fields[0], None):
-            identities[dimension] = Identity(names[0], names[1:])
+            # Some custom auth gives the key for the user's id: it is counted by its hash then.
+            known = _hashed(names[0]) if _tells_the_key(names[0], auth) else names[0]
+            identities[dimension] = Identity(known, names[1:])
     records: dict[Record, Mapping[str, object]] = {
         "auth": {name: getattr(auth, name, None) for name in _AUTH_NUMBERS},
         "key metadata": _table(getattr(auth, "metadata", None)),
@@ -45,18 +51,19 @@ def caller(auth: Any) -> Call:
     return Call(identities, records=records)
 
 
-def call(auth: Any, data: Mapping[str, Any], group_aliases: object) -> Call:
-    """Return the call that LiteLLM is about to make.
+def call(auth: Any, data: Mapping[str, Any], group: Callable[[str], str]) -> Call:
+    """Return the call that LiteLLM is about to make. Raises TooManyModelsError.
 
-    `data` is the request as LiteLLM's pre-call hooks see it, `group_aliases` the router's
-    `model_group_alias`.
+    `data` is the request as LiteLLM's pre-call hooks see it, `group` tells the model group of a name.
     """
     model = data.get("model")
     if not isinstance(model, str) or not model:
         return caller(auth)
     sent = _sent(auth, data, model)
     names = [part.strip() for part in model.split(",")] if "," in model else [model]
-    models = (_model(name, sent if name == model else name, group_aliases) for name in names if name)
+    if len(names) > MOST_MODELS:
+        raise TooManyModelsError(f"A request may name {MOST_MODELS} models at most, not {len(names)}.")
+    models = (_model(name, sent if name == model else name, group) for name in names if name)
     return replace(caller(auth), models=tuple(models))
 
 
@@ -102,10 +109,8 @@ def _sent(auth: Any, data: Mapping[str, Any], model: str) -> str:
     return sent if isinstance(sent, str) and any(table.get(sent) == model for table in aliases) else model
 
 
-def _model(name: str, sent: str, group_aliases: object) -> Identity:
-    target = _table(group_aliases).get(name)
-    group = target.get("model") if isinstance(target, Mapping) else target
-    resolved = group if isinstance(group, str) and group else name
+def _model(name: str, sent: str, group: Callable[[str], str]) -> Identity:
+    resolved = group(name)
     return Identity(resolved, tuple(alias for alias in dict.fromkeys((sent, name)) if alias != resolved))
 
 

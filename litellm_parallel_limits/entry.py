@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+from litellm._redis import get_redis_async_client, get_redis_connection_pool
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy import proxy_server
 
 from litellm_parallel_limits import status
 from litellm_parallel_limits.errors import ConfigurationError
 from litellm_parallel_limits.events import Event, InvalidLimit
+from litellm_parallel_limits.groups import group
 from litellm_parallel_limits.hold_times import HoldTimes
 from litellm_parallel_limits.limiter import Limiter
 from litellm_parallel_limits.logs import Log, logger
@@ -60,7 +62,7 @@ class _Proxy:
             settings.policy(lambda source: self._observe(InvalidLimit(source))),
             limiter=lambda: self.limiter,
             hold_times=self._hold_times,
-            group_aliases=lambda: getattr(proxy_server.llm_router, "model_group_alias", None),
+            group=lambda name: group(proxy_server.llm_router, name),
         )
 
     @cached_property
@@ -92,7 +94,7 @@ class _Proxy:
 
         namespace = getattr(cache, "namespace", None)
         return RedisStore(
-            cache.init_async_client(),
+            _own_client(cache),
             worker=worker,
             ttl=settings.lease_ttl,
             timeout=settings.store_timeout_ms / 1000,
@@ -120,6 +122,12 @@ def _warn_of_lone_workers(settings: Settings, config: Mapping[str, Any]) -> None
             workers,
             workers,
         )
+
+
+def _own_client(cache: Any) -> Any:
+    """Return a client with LiteLLM's settings but connections of its own, free of LiteLLM's own calls."""
+    pool = get_redis_connection_pool(**cache.redis_kwargs)
+    return get_redis_async_client(connection_pool=pool, **cache.redis_kwargs)
 
 
 def _workers_of_this_proxy(environment: Mapping[str, str]) -> int:

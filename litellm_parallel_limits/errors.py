@@ -15,6 +15,10 @@ class StoreError(ParallelLimitsError):
     """The store could not answer; the cause is attached."""
 
 
+class TooManyModelsError(ParallelLimitsError):
+    """A request names more models than anybody would."""
+
+
 class StoreUnavailableError(ParallelLimitsError):
     """A limit that says `on_store_failure: deny` could not be checked."""
 

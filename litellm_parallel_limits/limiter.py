@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from litellm_parallel_limits.errors import StoreError, StoreUnavailableError
 from litellm_parallel_limits.events import Observer, Released, StoreFailed, StoreRecovered
-from litellm_parallel_limits.limits import MOST_PARALLEL_REQUESTS, Admitted, Lease, Limit, Refused
+from litellm_parallel_limits.limits import MOST_PARALLEL_REQUESTS, Admitted, Lease, Limit, Refused, Scope
 from litellm_parallel_limits.stores import Holding, Snapshot, Store
 
 RENEWALS_PER_TTL = 3
@@ -59,6 +60,7 @@ class Limiter:
         self._observer = observer
         self._clock = clock
         self._held: dict[str, tuple[Lease, float]] = {}
+        self._counts: Counter[Scope] = Counter()  # of held leases, without those that are apart
         self._heartbeat: asyncio.Task[None] | None = None
         self._beaten_at = clock()
         self._degraded = False
@@ -81,11 +83,17 @@ class Limiter:
         return self._permit(answer) if isinstance(answer, Admitted) else answer
 
     async def beat(self) -> None:
-        """Renew every lease that is held."""
+        """Renew every lease that is held. Only this ends an outage: the store knows what is held then."""
         self._beaten_at = self._clock()
+        told = dict(self._held)
         try:
-            await self.store.renew([lease for lease, _ in self._held.values()])
+            await self.store.renew([lease for lease, _ in told.values()])
             self._store_answered()
+            late = [lease for id_, (lease, _) in self._held.items() if id_ not in told]
+            if (
+                late
+            ):  # decided alone while the first renewal was on its way: told before anyone new is asked for
+                await self.store.renew(late)
         except StoreError as error:
             self._store_failed("renew", error)
 
@@ -94,7 +102,7 @@ class Limiter:
         try:
             return await self.store.snapshot()
         except StoreError as error:
-            self._store_failed("snapshot", error)
+            self._observer(StoreFailed("snapshot", error))
             leases = (lease for lease, _ in self._held.values())
             own = tuple(Holding.of(lease, limit) for lease in leases for limit in lease.limits)
             return Snapshot(self.store.now_ms(), own)
@@ -113,6 +121,7 @@ class Limiter:
 
     def _permit(self, admitted: Admitted) -> Permit:
         self._held[admitted.lease.id] = (admitted.lease, self._clock())
+        self._counts.update(_counted(admitted.lease))
         if self._heartbeat is None or self._heartbeat.done():
             self._beaten_at = self._clock()
             self._heartbeat = asyncio.get_running_loop().create_task(self._beat_while_held())
@@ -120,6 +129,10 @@ class Limiter:
 
     def _release(self, lease: Lease) -> None:
         _, since = self._held.pop(lease.id)
+        for scope in _counted(lease):
+            self._counts[scope] -= 1
+            if not self._counts[scope]:
+                del self._counts[scope]
         self.store.release(lease)
         self._observer(Released(lease, self._clock() - since))
 
@@ -148,16 +161,14 @@ class Limiter:
     async def _ask_store(self, limits: Sequence[Limit], model: str) -> Admitted | Refused | None:
         """Return the store's answer, None if it has none."""
         try:
-            answer = await self.store.acquire(self._new_lease(limits, model))
+            return await self.store.acquire(self._new_lease(limits, model))
         except StoreError as error:
             self._store_failed("acquire", error)
             return None
-        self._store_answered()
-        return answer
 
     def _decide_alone(self, lease: Lease) -> Admitted | Refused:
         """Admit or refuse without the store, as each limit says."""
-        counts = tuple(self._count(limit) for limit in lease.limits)
+        counts = tuple(self._counts[limit.scope] for limit in lease.limits)
         full = [
             (limit, count, share)
             for limit, count in zip(lease.limits, counts, strict=True)
@@ -179,10 +190,7 @@ class Limiter:
             return MOST_PARALLEL_REQUESTS
         return min(limit.capacity, max(1, limit.capacity // self.store.workers))
 
-    def _count(self, limit: Limit) -> int:
-        """Count the leases of this worker that are compared with `limit`."""
-        return sum(
-            held.scope == limit.scope and not lease.is_apart(held)
-            for lease, _ in self._held.values()
-            for held in lease.limits
-        )
+
+def _counted(lease: Lease) -> list[Scope]:
+    """Return the scopes in which the lease is compared with the limit."""
+    return [limit.scope for limit in lease.limits if not lease.is_apart(limit)]

@@ -22,8 +22,9 @@ STREAM_END = re.compile(
     re.MULTILINE,
 )
 """The last event of a stream of OpenAI's chat, of Anthropic's messages, of OpenAI's responses: the provider
-has said its last word, and clients go on before the body's own end reaches them. Nothing that a model says
-can look like it: in JSON no line begins within a text."""
+has said its last word, and clients go on before the body's own end reaches them. It is kept back until the
+next message tells whether it was the last: LiteLLM may call the provider again in the same answer. Nothing
+that a model says can look like it: in JSON no line begins within a text."""
 
 REMAINING = "-remaining-max_parallel_requests"
 LIMIT = "-limit-max_parallel_requests"
@@ -34,12 +35,14 @@ FIRST_ERROR_STATUS = 400
 class Holder:
     """What one ASGI request holds, and the headers that its answer is given. Closing it twice is harmless.
 
-    `run` tells the request's own run through LiteLLM's pre-call hooks from those of calls nested in it.
+    `path` is the request's, and `run` tells the request's own run through LiteLLM's pre-call hooks from
+    those of calls nested in it.
     """
 
-    __slots__ = ("_closed", "_headers", "_permits", "_refused", "run")
+    __slots__ = ("_closed", "_headers", "_permits", "_refused", "path", "run")
 
-    def __init__(self) -> None:
+    def __init__(self, path: str = "") -> None:
+        self.path = path
         self.run: object = None
         self._permits: list[tuple[Permit, object]] = []
         self._headers: Mapping[str, str] = {}
@@ -102,24 +105,33 @@ class HolderMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        holder = Holder()
+        holder = Holder(scope.get("path", ""))
         is_event_stream = False
+        kept_back: Message | None = None
 
         async def send_and_close(message: Message) -> None:
-            nonlocal is_event_stream
+            nonlocal is_event_stream, kept_back
             if message["type"] == "http.response.start":
                 message = _with_headers(message, holder.headers(message["status"]))
                 is_event_stream = _is_event_stream(message)
-            elif _is_last(message) or (is_event_stream and holder.is_holding and _ends_stream(message)):
+            elif _is_last(message):
                 holder.close()
+            elif kept_back is None and is_event_stream and holder.is_holding and _ends_stream(message):
+                kept_back = message  # the last event, or only that of a round: what comes next tells
+                return
+            if kept_back is not None:
+                event, kept_back = kept_back, None
+                await send(event)
             await send(message)
 
         token = current_holder.set(holder)
         try:
             await self.app(scope, receive, send_and_close)
         finally:
-            current_holder.reset(token)
             holder.close()
+            current_holder.reset(token)
+        if kept_back is not None:
+            await send(kept_back)
 
 
 def _is_last(message: Message) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
@@ -12,7 +13,7 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm_parallel_limits import answers
 from litellm_parallel_limits.answers import Headers, Refusal
 from litellm_parallel_limits.calls import call, key_name
-from litellm_parallel_limits.errors import StoreUnavailableError
+from litellm_parallel_limits.errors import StoreUnavailableError, TooManyModelsError
 from litellm_parallel_limits.hold_times import HoldTimes
 from litellm_parallel_limits.limiter import Limiter, Permit
 from litellm_parallel_limits.limits import Limit
@@ -23,8 +24,8 @@ from litellm_parallel_limits.policy import Policy
 class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped to us
     """Takes a slot in every limit that a request meets, before LiteLLM calls the provider.
 
-    `limiter` and `group_aliases` are asked at the first request that needs them: LiteLLM has its Redis
-    and its router only after it has loaded its callbacks.
+    `limiter` and `group` are asked at the first request that needs them: LiteLLM has its Redis and its
+    router only after it has loaded its callbacks. `group` tells the model group of a name.
     """
 
     def __init__(
@@ -33,13 +34,13 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         *,
         limiter: Callable[[], Limiter],
         hold_times: HoldTimes,
-        group_aliases: Callable[[], object],
+        group: Callable[[str], str],
     ) -> None:
         super().__init__()
         self._policy = policy
         self._limiter = limiter
         self._hold_times = hold_times
-        self._group_aliases = group_aliases
+        self._group = group
 
     # Defined on this very class, with LiteLLM's own parameter names: it looks for both.
     async def async_pre_call_hook(
@@ -51,14 +52,17 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
     ) -> None:
         """Admit the request or raise the error that refuses it."""
         holder = current_holder.get() or _holder_of_task()
-        run = _run(data, call_type)
+        run = _run(holder, data, call_type)
+        if holder.run is None:
+            holder.run = run
         if run is not None:
             # LiteLLM runs its hooks again for a fallback: what was held and told gives way.
             holder.drop(run)
             _announce(holder, run, {})
-        if holder.run is None:
-            holder.run = run
-        met = self._policy.limits(call(user_api_key_dict, data, self._group_aliases()))
+        try:
+            met = self._policy.limits(call(user_api_key_dict, data, self._group))
+        except TooManyModelsError as error:
+            raise HTTPException(400, str(error)) from error
         limits = [limit for limit in met if limit.scope not in holder.scopes]
         if limits:
             permit = await self._admit(holder, run, limits, user_api_key_dict, data)
@@ -81,14 +85,15 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         raise _error(refusal)
 
 
-def _run(data: Mapping[str, Any], call_type: str) -> object:
+def _run(holder: Holder, data: Mapping[str, Any], call_type: str) -> object:
     """Return what tells a request's own run through the chain from that of a call nested in it.
 
-    LiteLLM describes the HTTP request to the former only.
+    LiteLLM describes the HTTP request itself to the former only.
     """
     request = data.get("proxy_server_request")
     url = request.get("url") if isinstance(request, Mapping) else None
-    return None if url is None else (call_type, url)
+    is_own = isinstance(url, str) and holder.path and urlsplit(url).path.endswith(holder.path)
+    return (call_type, url) if is_own else None
 
 
 def _holder_of_task() -> Holder:

@@ -176,21 +176,10 @@ class Policy:
     def _from_records(self, call: Call) -> Iterator[Limit]:
         for built_in in BUILT_IN:
             for identities, model in _countings(built_in.by, call, call.models):
-                number = self._number(built_in, call, model)
+                number = _number(built_in, call, model, self.on_invalid)
                 if number is not None:
                     scope = Scope(built_in.name, identities)
                     yield Limit(scope, number, self.mode, self.on_store_failure)
-
-    def _number(self, built_in: BuiltIn, call: Call, model: Identity | None) -> int | None:
-        for source in built_in.sources:
-            try:
-                number = source.number(call) if model is None else source.model_number(call, model)
-            except ValueError:
-                self.on_invalid(f"{built_in.name}: {source}")
-            else:
-                if number is not None:
-                    return number
-        return None
 
     def _from_operator(self, call: Call) -> Iterator[Limit]:
         for limit in self.operator_limits:
@@ -228,29 +217,33 @@ def _counted(dimension: Dimension, call: Call, model: Identity | None) -> str:
     return identity.id
 
 
+def _number(
+    built_in: BuiltIn, call: Call, model: Identity | None, on_invalid: Callable[[str], None]
+) -> int | None:
+    """Return the number of the first source that has one; a source with a bad value has none."""
+    for source in built_in.sources:
+        try:
+            number = source.number(call) if model is None else source.model_number(call, model)
+        except ValueError:
+            on_invalid(f"{built_in.name}: {source}")
+        else:
+            if number is not None:
+                return number
+    return None
+
+
 def merged_model_numbers(call: Call) -> dict[str, int]:
-    """Return the table of `model_per_key` that a key meets: what its three sources say, merged.
+    """Return the number that each name and glob in the three sources of `model_per_key` meets.
 
-    A name or glob that an earlier source's glob covers is left out, as that glob comes first.
+    Where globs of two sources overlap, both are there: a model that both match meets the earlier source's.
     """
-    merged: dict[str, int] = {}
-    for source in MODEL_PER_KEY.sources:
-        found = _valid_numbers(source, call)
-        merged |= {name: number for name, number in found if not matches((name,), merged)}
-    return merged
+    names = dict.fromkeys(name for source in MODEL_PER_KEY.sources for name in _names(source, call))
+    numbers = {name: _number(MODEL_PER_KEY, call, Identity(name), ignore_invalid) for name in names}
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
-def _valid_numbers(source: Source, call: Call) -> list[tuple[str, int]]:
+def _names(source: Source, call: Call) -> list[str]:
     try:
-        table = source.table(call)
+        return [name for name in source.table(call) if isinstance(name, str)]
     except ValueError:
         return []
-    found = []
-    for name, entry in table.items():
-        try:
-            number = whole_number(source.value(entry))
-        except ValueError:
-            continue
-        if number is not None and isinstance(name, str):
-            found.append((name, number))
-    return found

@@ -26,6 +26,8 @@ RESERVED_NAMES = frozenset(
 )
 """LiteLLM's own names for limits, those that come later as well: an operator's limit has another."""
 
+_OFF = frozenset({"0", "f", "false", "n", "no", "off"})
+
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Number = Annotated[int | None, BeforeValidator(whole_number)]
 Texts = Annotated[
@@ -118,6 +120,8 @@ def read(section: object, environment: Mapping[str, str]) -> Settings:
     try:
         settings = Settings.model_validate({**(section or {}), **overrides})
     except ValidationError as error:
+        if overrides.get("enabled", "").strip().lower() in _OFF:
+            return Settings(enabled=False)  # an operator's way out of trouble, this section's as well
         mistakes = (_mistake(mistake, overrides) for mistake in error.errors())
         raise ConfigurationError("\n".join(mistakes)) from None
     names = [limit.name for limit in settings.limits]

@@ -20,7 +20,7 @@ LAYERS = (
     {"policy", "events", "stores", "stores.memory", "stores.redis"},
     {"limiter", "hold_times", "answers"},
     {"settings", "middleware", "status"},
-    {"logs", "calls"},
+    {"logs", "calls", "groups"},
     {"auth", "plugin", "routes"},
     {"entry", "demo"},
     {"cli"},

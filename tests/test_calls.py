@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from litellm_parallel_limits.calls import call, caller, key_hash, key_name
+from litellm_parallel_limits.groups import group
 from litellm_parallel_limits.policy import Dimension, Identity, Policy
 from tests.json_values import json_values, texts
 from tests.litellm_objects import auth
@@ -25,6 +27,18 @@ def hashed(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def router(aliases: object) -> Callable[[str], str]:
+    """Return how a router with these aliases, and no other model, takes a name."""
+    empty = SimpleNamespace(
+        model_group_alias=aliases,
+        model_names=set(),
+        deployment_names=[],
+        has_model_id=lambda _: False,
+        default_deployment=None,
+    )
+    return partial(group, empty)
+
+
 def models(
     auth: Any, model: object, *, body: Mapping[str, Any] | None = None, groups: object = None
 ) -> list[Identity]:
@@ -33,7 +47,7 @@ def models(
         "model": model,
         "proxy_server_request": {"url": "http://proxy/", "body": body or {"model": model}},
     }
-    return list(call(auth, data, groups).models)
+    return list(call(auth, data, router(groups)).models)
 
 
 def test_parties_are_those_of_the_auth_object() -> None:
@@ -184,7 +198,7 @@ def test_several_models_are_each_named() -> None:
 @pytest.mark.parametrize("model", [None, "", 5, ["gpt-4"], {"a": 1}, ",", " , "])
 def test_call_may_be_for_no_model(model: object) -> None:
     """What is no name is no model; the caller is known all the same."""
-    found = call(auth(user_id="u1"), {"model": model}, None)
+    found = call(auth(user_id="u1"), {"model": model}, str)
     assert found.models == ()
     assert found.identities == {"user": Identity("u1")}
 
@@ -219,7 +233,7 @@ any_data = st.fixed_dictionaries(
 def test_anything_is_a_call(fields: Mapping[str, Any], data: Mapping[str, Any], groups: object) -> None:
     """Whatever an auth object, a body and a router hold, there is a call of texts, and limits to meet."""
     of = SimpleNamespace(**fields)
-    found = call(of, data, groups)
+    found = call(of, data, router(groups))
     for party in (*found.identities.values(), *found.models):
         assert all(isinstance(name, str) for name in party.names)
     assert isinstance(key_name(of), str)

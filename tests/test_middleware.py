@@ -98,7 +98,7 @@ async def test_message_without_a_body_is_a_last_one(server: Server) -> None:
 
 async def test_parts_may_be_memoryviews(server: Server) -> None:
     """A part that is a view of bytes is passed on like any other."""
-    await server.run(sending(server, START, {**PART, "body": memoryview(b"part")}, LAST))
+    await server.run(sending(server, STREAM, {**PART, "body": memoryview(b"part")}, LAST))
     assert server.free == [0, 0, 1]
 
 

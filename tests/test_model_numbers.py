@@ -122,10 +122,17 @@ def test_invalid_number_of_one_model_leaves_the_others() -> None:
     assert numbers(call) == merged_model_numbers(call) == {"a": 3, "b": 2}
 
 
-def test_merged_table_has_no_glob_that_an_earlier_one_covers() -> None:
-    """What an earlier table's glob decides is not in the merged table: a look-up there would find it."""
+def test_merged_table_tells_what_each_name_meets() -> None:
+    """Each name and glob of the sources stands in the merged table with the number that it meets."""
     call = keys_call(key={"gpt-*": 5}, team={"gpt-4": 3, "gpt-4*": 2, "claude": 1})
-    assert merged_model_numbers(call) == {"gpt-*": 5, "claude": 1}
+    assert merged_model_numbers(call) == {"gpt-*": 5, "gpt-4": 5, "gpt-4*": 5, "claude": 1}
+
+
+def test_merged_table_tells_what_a_mistake_leaves() -> None:
+    """A bad value at a name lets the next source answer for it, also in the merged table."""
+    call = keys_call("gpt-4", key={"gpt-4": "bad", "*": 5}, team={"gpt-4": 3})
+    assert numbers(call) == {"gpt-4": 3}
+    assert merged_model_numbers(call) == {"gpt-4": 3, "*": 5}
 
 
 numbers_or_null = st.none() | st.integers(0, 3) | st.sampled_from(["1", "2"])

@@ -33,7 +33,7 @@ class Proxy:
     def __init__(self) -> None:
         self.limiter = Limiter(MemoryStore(ttl=30), ttl=30)
         self.plugin = ParallelLimits(
-            Policy(), limiter=lambda: self.limiter, hold_times=HoldTimes(), group_aliases=lambda: None
+            Policy(), limiter=lambda: self.limiter, hold_times=HoldTimes(), group=str
         )
         self.sent: list[Message] = []
 
@@ -64,7 +64,7 @@ class Proxy:
         async def receive() -> Message:
             return {"type": "http.request"}
 
-        await HolderMiddleware(app)({"type": "http"}, receive, send)
+        await HolderMiddleware(app)({"type": "http", "path": "/v1/chat/completions"}, receive, send)
         return {name.decode(): value.decode() for name, value in sent[0]["headers"]}
 
 
@@ -130,7 +130,7 @@ async def test_request_that_meets_no_limit_asks_no_store(proxy: Proxy) -> None:
     def unexpected() -> Limiter:
         raise AssertionError
 
-    plugin = ParallelLimits(Policy(), limiter=unexpected, hold_times=HoldTimes(), group_aliases=lambda: None)
+    plugin = ParallelLimits(Policy(), limiter=unexpected, hold_times=HoldTimes(), group=str)
     await plugin.async_pre_call_hook(FREE, None, {"model": "open"}, "acompletion")
 
 

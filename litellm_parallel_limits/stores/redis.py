@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any, Protocol, TypeVar
@@ -21,7 +22,7 @@ MOST_ADMISSIONS = 128
 """In one call: a bound on how long Redis is busy with it (about 1 ms at four limits each)."""
 
 MOST_SLOTS = 500
-"""Released, and as many renewed, in one call: about 0.4 ms of Redis each."""
+"""Released, and as many renewed, in one call, or scopes looked at: about 0.4 ms of Redis each."""
 
 RETRY_SECONDS = 1.0
 """Until a release that Redis did not confirm is sent again, where no other call takes it along."""
@@ -108,15 +109,15 @@ class RedisStore:
         self._root = prefix + ROOT
         self._exchange: Script = client.register_script((_LUA / "exchange.lua").read_text())
         self._snapshot: Script = client.register_script((_LUA / "snapshot.lua").read_text())
-        self._releases: dict[str, tuple[Lease, float]] = {}
-        self._renewals: dict[str, Lease] = {}
+        self._releases: OrderedDict[str, tuple[Lease, float]] = OrderedDict()
+        self._renewals: OrderedDict[str, Lease] = OrderedDict()
         self._renewing: list[asyncio.Future[StoreError | None]] = []
-        self._admissions: dict[str, tuple[Lease, asyncio.Future[_Outcome]]] = {}
+        self._admissions: OrderedDict[str, tuple[Lease, asyncio.Future[_Outcome]]] = OrderedDict()
         self._sending: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._call = 0
         self._ahead_ms = int((time.time() - time.monotonic()) * 1000)  # until Redis has told its time
-        self._workers = workers
+        self._workers = self._least_workers = workers
 
     @property
     def workers(self) -> int:
@@ -162,14 +163,17 @@ class RedisStore:
     async def snapshot(self) -> Snapshot:
         """Return every slot in use, over all workers."""
         await self.renew(())  # what was released before is told to Redis before
-        scopes = [
-            _text(scope) for scope in await self._in_time(self._client.zrange(self._key("scopes"), 0, -1))
-        ]
-        keys = [key for scope in scopes for key in (self._key("lease", scope), self._key("apart", scope))]
-        now, *members = await self._in_time(self._snapshot(keys, ())) if keys else [self.now_ms()]
-        placed = zip((scope for scope in scopes for _ in range(2)), members, strict=True)
-        found = (_holding(scope, _text(member)) for scope, held in placed for member in held)
-        return Snapshot(int(now), tuple(found))
+        used = await self._in_time(self._client.zrange(self._key("scopes"), 0, -1))
+        places = [(_text(scope), kind) for scope in used for kind in ("lease", "apart")]
+        found: list[Holding] = []
+        for start in range(0, len(places), MOST_SLOTS):
+            some = places[start : start + MOST_SLOTS]
+            _, *held = await self._in_time(
+                self._snapshot([self._key(kind, scope) for scope, kind in some], ())
+            )
+            pairs = zip(some, held, strict=True)
+            found += (_holding(scope, _text(member)) for (scope, _), members in pairs for member in members)
+        return Snapshot(self.now_ms(), tuple(found))
 
     def _send(self) -> None:
         if self._sending is None or self._sending.done():
@@ -185,6 +189,9 @@ class RedisStore:
                 if not (self._renewing or self._admissions):
                     self._send_later()
                     return
+            except BaseException:
+                self._failed(batch, StoreError("the call was given up"))
+                raise
             else:
                 self._answered(batch, reply)
 
@@ -195,15 +202,12 @@ class RedisStore:
 
     def _next_batch(self) -> _Batch:
         now = time.monotonic()
-        self._releases = {
-            id_: (lease, lapse) for id_, (lease, lapse) in self._releases.items() if lapse > now
-        }
         releases = _take(self._releases, MOST_SLOTS, lambda release: len(release[0].limits))
         renewals = _take(self._renewals, MOST_SLOTS, lambda lease: len(lease.limits))
-        batch = _Batch(releases, renewals, [], {})
-        if not self._releases and not self._renewals:
+        pending = {id_: release for id_, release in releases.items() if release[1] > now}
+        batch = _Batch(pending, renewals, [], {})
+        if not self._releases and not self._renewals:  # who is new comes after what is told before
             batch.renewing, self._renewing = self._renewing, []
-        if not self._releases:
             batch.admissions = _take(self._admissions, MOST_ADMISSIONS, lambda _: 1)
         return batch
 
@@ -212,10 +216,10 @@ class RedisStore:
         keys = [self._key("workers"), self._key("scopes"), self._key("worker", self._worker)]
         command = _Command(keys, [int(self._ttl * 1000), self._worker, self._call])
         args = command.args
-        released = [slot for lease, _ in batch.releases.values() for slot in self._slots(lease)]
+        released = [(lease, limit) for lease, _ in batch.releases.values() for limit in lease.limits]
         args.append(len(released))
-        for key, limit, lease in released:
-            args += (command.place(key), _member(lease, limit))
+        for lease, limit in released:
+            args += (*self._places(command, limit), _member(lease, limit))
         renewed = [(lease, limit) for lease in batch.renewals.values() for limit in lease.limits]
         args.append(len(renewed))
         for lease, limit in renewed:
@@ -225,20 +229,18 @@ class RedisStore:
         for lease, _ in batch.admissions.values():
             args.append(len(lease.limits))
             for limit in lease.limits:
-                scope = limit.scope.key
-                args += (command.place(self._key("lease", scope)), command.place(self._key("apart", scope)))
-                args += (scope, _member(lease, limit), limit.capacity, int(limit.observed))
+                args += (*self._places(command, limit), limit.scope.key, _member(lease, limit))
+                args += (limit.capacity, int(limit.observed))
         return command.keys, args
 
-    def _slots(self, lease: Lease) -> Iterator[tuple[str, Limit, Lease]]:
-        """Yield every key in which the lease may have a slot."""
-        for limit in lease.limits:
-            yield self._key("lease", limit.scope.key), limit, lease
-            if limit.observed:
-                yield self._key("apart", limit.scope.key), limit, lease
+    def _places(self, command: _Command, limit: Limit) -> tuple[int, int]:
+        """Return where a lease has its slot in `limit`, and where one that is apart: only if observed."""
+        place = command.place(self._key("lease", limit.scope.key))
+        return place, command.place(self._key("apart", limit.scope.key)) if limit.observed else place
 
     def _answered(self, batch: _Batch, reply: Sequence[Any]) -> None:
-        now, self._workers, *answers = reply
+        now, workers, *answers = reply
+        self._workers = max(self._least_workers, workers)
         self._ahead_ms = int(now) - int(time.monotonic() * 1000)
         for (lease, answer), told in zip(batch.admissions.values(), answers, strict=True):
             if not answer.done():
@@ -246,7 +248,7 @@ class RedisStore:
         _tell(batch.renewing, None)
 
     def _failed(self, batch: _Batch, error: StoreError) -> None:
-        self._releases = {**batch.releases, **self._releases}
+        self._releases = OrderedDict({**batch.releases, **self._releases})
         for _, answer in batch.admissions.values():
             if not answer.done():
                 answer.set_result(error)
@@ -282,14 +284,18 @@ async def _wait(future: asyncio.Future[Any], seconds: float) -> None:
             return
 
 
-def _take(waiting: dict[str, _T], most: int, weight: Callable[[_T], int]) -> dict[str, _T]:
+def _take(waiting: OrderedDict[str, _T], most: int, weight: Callable[[_T], int]) -> dict[str, _T]:
     """Take the first of `waiting`, until together they weigh `most`."""
     taken: dict[str, _T] = {}
     total = 0
-    while waiting and (not taken or total + weight(next(iter(waiting.values()))) <= most):
-        first = next(iter(waiting))
-        taken[first] = waiting.pop(first)
-        total += weight(taken[first])
+    while waiting:
+        first, value = waiting.popitem(last=False)
+        total += weight(value)
+        if taken and total > most:
+            waiting[first] = value
+            waiting.move_to_end(first, last=False)
+            break
+        taken[first] = value
     return taken
 
 

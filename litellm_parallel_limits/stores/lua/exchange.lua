@@ -5,18 +5,19 @@
 --        3  the number of this worker's last call
 --        4… the leases of a scope (sorted sets: member, by deadline), named below by their index here
 -- ARGV   time to live in ms, worker, number of this call
---        number of releases,   for each: key, member
+--        number of releases,   for each: key, key of those apart, member
 --        number of renewals,   for each: key, scope, member
 --        number of admissions, for each: number of limits, for each limit:
---            key, key of the slots that enforcement would not have given, scope, member, capacity,
---            1 if it is only observed
+--            key, key of those apart, scope, member, capacity, 1 if it is only observed
+--        (apart are the slots that enforcement would not have given; the same key where it is enforced)
 -- Reply  now in ms, number of live workers, for each admission:
 --            {0 or the index of the limit that refused, 1 if apart, unexpired leases of each limit}
 --
 -- Deadlines are in ms by Redis' own clock, so that no worker's clock matters. A lease is unexpired
 -- until its deadline has passed. A worker numbers its calls upwards. One that arrives after a later one
 -- (held up on its way, given up by its sender) is an error and does nothing: it would bring back leases
--- that have been released since.
+-- that have been released since. The same call again, from a client that lost the reply, is answered as
+-- before: its own members are not counted against it.
 
 local cursor = 0
 
@@ -55,7 +56,7 @@ local function unexpired(key)
 end
 
 local worker, call = take(), take_number()
-if call <= tonumber(redis.call('GET', KEYS[3]) or '0') then
+if call < tonumber(redis.call('GET', KEYS[3]) or '0') then
   return redis.error_reply('LATE a later call of this worker was here before')
 end
 redis.call('SET', KEYS[3], call, 'PX', ttl + 1)
@@ -65,8 +66,11 @@ prune(KEYS[2])
 hold(KEYS[1], worker)
 
 for _ = 1, take_number() do
-  local key, member = take_key(), take()
+  local key, apart_key, member = take_key(), take_key(), take()
   redis.call('ZREM', key, member)
+  if apart_key ~= key then
+    redis.call('ZREM', apart_key, member)
+  end
 end
 
 for _ = 1, take_number() do
@@ -84,10 +88,13 @@ local function take_limit()
 end
 
 local function admit(limits)
-  local refused, apart, answer = 0, 0, {}
+  local refused, apart, answer = 0, 0, {0, 0}
   for index, limit in ipairs(limits) do
     local count = unexpired(limit.key)
-    answer[index] = count
+    if redis.call('ZSCORE', limit.key, limit.member) then
+      count = count - 1
+    end
+    answer[index + 2] = count
     if count >= limit.capacity then
       prune(limit.key)
       if limit.observed then
@@ -103,7 +110,8 @@ local function admit(limits)
       hold(KEYS[2], limit.scope)
     end
   end
-  return {refused, apart, unpack(answer)}
+  answer[1], answer[2] = refused, apart
+  return answer
 end
 
 local reply = {now, unexpired(KEYS[1])}

@@ -1,0 +1,39 @@
+"""Which model group LiteLLM's router takes a name for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def group(router: Any, name: str) -> str:
+    """Return the group whose deployments answer for `name`; a name the router does not know is its own.
+
+    A client may name a group, an alias of one, a deployment's id, or, where no wildcard or default
+    answers for it, the model behind a deployment: each is counted with the group.
+    """
+    target = _table(getattr(router, "model_group_alias", None)).get(name)
+    alias = target.get("model") if isinstance(target, Mapping) else target
+    if isinstance(alias, str) and alias:
+        return alias
+    if router is None or name in router.model_names:
+        return name
+    if router.has_model_id(name):
+        deployment = router.get_deployment(model_id=name)
+        return name if deployment is None else str(deployment.model_name)
+    return _group_of_model(router, name) or name
+
+
+def _group_of_model(router: Any, model: str) -> str | None:
+    if model not in router.deployment_names or router.default_deployment is not None:
+        return None
+    if router.pattern_router.route(model):
+        return None
+    named = (
+        entry for entry in router.model_list if _table(entry.get("litellm_params")).get("model") == model
+    )
+    return next((str(entry["model_name"]) for entry in named), None)
+
+
+def _table(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
