@@ -233,3 +233,18 @@ async def test_lifespan_is_none_of_our_business(server: Server) -> None:
     receive, send = server.receive, server.send
     await HolderMiddleware(app)(scope, receive, send)
     assert passed == [scope, receive, send, None]
+
+
+async def test_last_event_of_a_round_is_not_the_end(server: Server) -> None:
+    """Where the provider is called again in the same answer, what is held is held until that ends."""
+    round_end = {**PART, "body": ENDS["messages"]}
+    await server.run(sending(server, STREAM, round_end, PART, round_end, LAST))
+    assert server.sent == [STREAM, round_end, PART, round_end, LAST]
+    assert server.free == [0, 0, 0, 1, 1]
+
+
+async def test_last_event_is_passed_on_where_nothing_follows(server: Server) -> None:
+    """An application that ends without a last message has its last event passed on."""
+    await server.run(sending(server, STREAM, {**PART, "body": ENDS["chat"]}))
+    assert server.sent == [STREAM, {**PART, "body": ENDS["chat"]}]
+    assert server.free == [0, 1]

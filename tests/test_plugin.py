@@ -145,3 +145,23 @@ async def test_call_without_a_request_ends_with_its_task(proxy: Proxy) -> None:
     assert await asyncio.create_task(work()) == {"api_key": 1, "small": 1}
     await asyncio.sleep(0)  # lets the task's callbacks run
     assert await proxy.in_flight() == {}
+
+
+async def test_request_for_a_crowd_of_models_is_a_mistake(proxy: Proxy) -> None:
+    """A request that names more models than anybody would is refused before anything is counted."""
+    with pytest.raises(HTTPException) as refused:
+        await proxy.call(",".join(f"m{number}" for number in range(33)))
+    assert refused.value.status_code == 400
+    assert await proxy.in_flight() == {}
+
+
+async def test_two_nested_calls_do_not_take_from_one_another(proxy: Proxy) -> None:
+    """A nested call that describes some request of its own is not the request run again."""
+
+    async def work() -> None:
+        await proxy.call("small", url="http://localhost/sampling")
+        await proxy.call("large", url="http://localhost/sampling")
+        assert await proxy.in_flight() == {"api_key": 1, "small": 1, "large": 1}
+
+    await proxy.request(work)
+    assert await proxy.in_flight() == {}

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.rig.burst import Ask, burst
-from tests.rig.identities import key
+from tests.rig.identities import caller, key
 from tests.rig.provider import Provider
 from tests.rig.proxy import Proxy
 
@@ -96,6 +96,16 @@ async def test_an_alias_of_the_key_counts_with_its_group(operator_proxy: Proxy, 
     seen = await burst(operator_proxy, provider, [Ask(one, "gpt-4"), Ask(one, "gpt-4"), Ask(one, "smart")])
     assert seen.held == 2
     assert len(seen.refusals) == 1
+
+
+async def test_a_deployments_id_counts_with_its_group(operator_proxy: Proxy, provider: Provider) -> None:
+    """Naming the deployment instead of its group, as LiteLLM's answers tell it, is no way round a limit."""
+    one = key(metadata={"model_max_parallel_requests": {"gpt-4": 1}})
+    first = await burst(operator_proxy, provider, [Ask(one, "gpt-4")])
+    deployment = first.answers[0].headers["x-litellm-model-id"]
+    provider.close_gate(caller(one))
+    seen = await burst(operator_proxy, provider, [Ask(one, "gpt-4"), Ask(one, deployment)])
+    assert seen.statuses == {200: 1, 429: 1}
 
 
 async def test_a_pool_is_shared_by_names_and_strangers(operator_proxy: Proxy, provider: Provider) -> None:
