@@ -86,8 +86,8 @@ class RedisStore:
 
     One call is under way at a time. What arrives meanwhile gathers and goes together in the next one,
     releases first, then renewals, then admissions in order; what arrives alone goes at once. No
-    caller waits longer than `timeout` seconds. `prefix` comes before every key; `workers` is how many
-    there are at least, until Redis has told.
+    request for slots waits longer than `timeout` seconds. `prefix` comes before every key; `workers`
+    is how many this proxy runs at least.
     """
 
     name = "redis"
