@@ -71,7 +71,8 @@ def refusal(
     limit = refused.limit
     wait = _retry_seconds(limit.capacity, held_seconds, uniform)
     whole = max(1, math.ceil(wait))
-    store = " by this worker while the shared store is out" if refused.reason == "store_unavailable" else ""
+    is_share = refused.reason == "store_unavailable"
+    store = " in this worker (its share while the store is out or recovers)" if is_share else ""
     message = (
         f"Parallel request limit '{limit.scope.limit}' is full: {refused.in_flight} of {limit.capacity} "
         f"in flight{store}{_for(limit.scope, key_name)}. Retry after {whole} s."

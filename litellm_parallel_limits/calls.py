@@ -11,6 +11,7 @@ from typing import Any
 from litellm_parallel_limits.answers import SHORT_HASH
 from litellm_parallel_limits.errors import TooManyModelsError
 from litellm_parallel_limits.policy import Call, Dimension, Identity, Record
+from litellm_parallel_limits.tables import table
 
 MOST_MODELS = 32
 """In one request, separated by commas. Ours: each is a limit to check, and a call to a provider."""
@@ -44,9 +45,9 @@ def caller(auth: Any) -> Call:
             identities[dimension] = Identity(known, names[1:])
     records: dict[Record, Mapping[str, object]] = {
         "auth": {name: getattr(auth, name, None) for name in _AUTH_NUMBERS},
-        "key metadata": _table(getattr(auth, "metadata", None)),
-        "key model_max_budget": _plain(_table(getattr(auth, "model_max_budget", None))),
-        "team metadata": _table(getattr(auth, "team_metadata", None)),
+        "key metadata": table(getattr(auth, "metadata", None)),
+        "key model_max_budget": _plain(table(getattr(auth, "model_max_budget", None))),
+        "team metadata": table(getattr(auth, "team_metadata", None)),
     }
     return Call(identities, records=records)
 
@@ -103,10 +104,10 @@ def _sent(auth: Any, data: Mapping[str, Any], model: str) -> str:
 
     Any other name in the body is no business of limits: beside a model in the path it would be a lie.
     """
-    body = _table(_table(data.get("proxy_server_request")).get("body"))
+    body = table(table(data.get("proxy_server_request")).get("body"))
     sent = body.get("model")
-    aliases = (_table(getattr(auth, field, None)) for field in ("aliases", "team_model_aliases"))
-    return sent if isinstance(sent, str) and any(table.get(sent) == model for table in aliases) else model
+    aliases = (table(getattr(auth, field, None)) for field in ("aliases", "team_model_aliases"))
+    return sent if isinstance(sent, str) and any(names.get(sent) == model for names in aliases) else model
 
 
 def _model(name: str, sent: str, group: Callable[[str], str]) -> Identity:
@@ -116,10 +117,6 @@ def _model(name: str, sent: str, group: Callable[[str], str]) -> Identity:
 
 def _texts(values: Iterable[object]) -> tuple[str, ...]:
     return tuple(str(value) for value in values if value is not None and value != "")
-
-
-def _table(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _plain(budgets: Mapping[str, Any]) -> Mapping[str, object]:

@@ -15,6 +15,10 @@ class StoreError(ParallelLimitsError):
     """The store could not answer; the cause is attached."""
 
 
+class LeasesLostError(StoreError):
+    """The store has lost leases: it admits nobody until the worker has renewed what it holds."""
+
+
 class TooManyModelsError(ParallelLimitsError):
     """A request names more models than anybody would."""
 

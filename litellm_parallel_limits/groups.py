@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from litellm_parallel_limits.tables import table
+
 
 def group(router: Any, name: str) -> str:
     """Return the group whose deployments answer for `name`; a name the router does not know is its own.
@@ -12,7 +14,7 @@ def group(router: Any, name: str) -> str:
     A client may name a group, an alias of one, a deployment's id, or, where no wildcard or default
     answers for it, the model behind a deployment: each is counted with the group.
     """
-    target = _table(getattr(router, "model_group_alias", None)).get(name)
+    target = table(getattr(router, "model_group_alias", None)).get(name)
     alias = target.get("model") if isinstance(target, Mapping) else target
     if isinstance(alias, str) and alias:
         return alias
@@ -29,11 +31,5 @@ def _group_of_model(router: Any, model: str) -> str | None:
         return None
     if router.pattern_router.route(model):
         return None
-    named = (
-        entry for entry in router.model_list if _table(entry.get("litellm_params")).get("model") == model
-    )
+    named = (entry for entry in router.model_list if table(entry.get("litellm_params")).get("model") == model)
     return next((str(entry["model_name"]) for entry in named), None)
-
-
-def _table(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 
-from litellm_parallel_limits.errors import StoreError, StoreUnavailableError
+from litellm_parallel_limits.deadlines import in_time
+from litellm_parallel_limits.errors import LeasesLostError, StoreError
 from litellm_parallel_limits.events import Observer, Released, StoreFailed, StoreRecovered
-from litellm_parallel_limits.limits import MOST_PARALLEL_REQUESTS, Admitted, Lease, Limit, Refused, Scope
+from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Refused
+from litellm_parallel_limits.shares import Shares, share_alone, share_beside
 from litellm_parallel_limits.stores import Holding, Snapshot, Store
 
 RENEWALS_PER_TTL = 3
 """A lease survives two renewals that fail: the usual choice of lease protocols (Chubby, etcd)."""
+
+PROBE_SECONDS = 1.0
+"""From one look at a store that is out to the next."""
+
+CAUTION_SECONDS = 2 * PROBE_SECONDS
+"""After an outage in which other workers may not have told the store yet what they admitted alone."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,8 +49,8 @@ class Permit:
 class Limiter:
     """Admits requests to their limits and renews their leases while they are held.
 
-    `ttl` is how many seconds a lease lives unrenewed, `observer` is told every event, and `clock`
-    returns seconds that never go back.
+    `ttl` is how many seconds a lease lives unrenewed, `timeout` how many a request waits for the store at
+    most. `observer` is told every event, and `clock` returns seconds that never go back.
     """
 
     def __init__(
@@ -50,78 +58,105 @@ class Limiter:
         store: Store,
         *,
         ttl: float,
+        timeout: float = 0.25,
         worker: str = "",
         observer: Observer = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
         self._interval = ttl / RENEWALS_PER_TTL
+        self._timeout = timeout
         self._worker = worker
         self._observer = observer
         self._clock = clock
         self._held: dict[str, tuple[Lease, float]] = {}
-        self._counts: Counter[Scope] = Counter()  # of held leases, without those that are apart
+        self._shares = Shares()
         self._heartbeat: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+        self._recovery: asyncio.Task[None] | None = None
         self._beaten_at = clock()
+        self._cautious_until = clock()
         self._degraded = False
-        self._probing = False
 
     @property
     def degraded(self) -> bool:
-        """Whether the store could not answer when it was last asked."""
+        """Whether the store is out: it failed, and has not been told since what is held."""
         return self._degraded
 
     async def admit(self, limits: Sequence[Limit], *, model: str = "") -> Permit | Refused:
         """Take one slot in each of `limits`, all or none.
 
-        Raises StoreUnavailableError where a limit wants its requests denied while the store is out.
+        Raises StoreUnavailableError where a limit wants its requests denied that cannot be checked.
         """
-        answer = await self._ask_store(limits, model) if await self._is_store_usable() else None
+        answer = None if self._degraded else await self._ask_store(limits, model)
         if answer is None:
-            answer = self._decide_alone(self._new_lease(limits, model))
+            lease = self._new_lease(limits, model)
+            answer = self._shares.decide(lease, share_alone, self.store.workers)
         self._observer(answer)
         return self._permit(answer) if isinstance(answer, Admitted) else answer
 
     async def beat(self) -> None:
         """Renew every lease that is held. Only this ends an outage: the store knows what is held then."""
         self._beaten_at = self._clock()
-        told = dict(self._held)
         try:
-            await self.store.renew([lease for lease, _ in told.values()])
+            told = await self._renew_all()
             self._store_answered()
-            late = [lease for id_, (lease, _) in self._held.items() if id_ not in told]
-            if (
-                late
-            ):  # decided alone while the first renewal was on its way: told before anyone new is asked for
+            # Decided alone while the first renewal was on its way: told before anyone new is asked for.
+            if late := [lease for id_, (lease, _) in self._held.items() if id_ not in told]:
                 await self.store.renew(late)
         except StoreError as error:
             self._store_failed("renew", error)
 
     async def snapshot(self) -> Snapshot:
         """Return every slot in use, over all workers; while the store is out, those of this worker."""
+        if not self._degraded:
+            try:
+                return await self.store.snapshot()
+            except StoreError:
+                await self._beat_once()  # tells whether it is out
+        leases = (lease for lease, _ in self._held.values())
+        own = tuple(Holding.of(lease, limit) for lease in leases for limit in lease.limits)
+        return Snapshot(self.store.now_ms(), own, is_whole=False)
+
+    async def _ask_store(self, limits: Sequence[Limit], model: str) -> Answer | None:
+        """Return the store's answer, None if it has none in time."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._timeout
         try:
-            return await self.store.snapshot()
-        except StoreError as error:
-            self._observer(StoreFailed("snapshot", error))
-            leases = (lease for lease, _ in self._held.values())
-            own = tuple(Holding.of(lease, limit) for lease in leases for limit in lease.limits)
-            return Snapshot(self.store.now_ms(), own)
+            if not (self._is_overdue() or self.store.lost):
+                with suppress(LeasesLostError):
+                    return await self._acquire(self._new_lease(limits, model))
+            return await in_time(self._renew_and_acquire(limits, model), max(0, deadline - clock()))
+        except (StoreError, TimeoutError) as error:
+            self._store_failed("acquire", error)
+            return None
 
-    def _store_failed(self, operation: str, error: StoreError) -> None:
-        self._degraded = True
-        self._observer(StoreFailed(operation, error))
+    def _is_overdue(self) -> bool:
+        """Whether this process was held up for so long that its leases may have lapsed."""
+        return bool(self._held) and self._clock() - self._beaten_at > 2 * self._interval
 
-    def _store_answered(self) -> None:
+    async def _renew_and_acquire(self, limits: Sequence[Limit], model: str) -> Answer:
+        await self._beat_once()
         if self._degraded:
-            self._degraded = False
-            self._observer(StoreRecovered())
+            raise StoreError("what is held could not be renewed")
+        return await self._acquire(self._new_lease(limits, model))
+
+    async def _acquire(self, lease: Lease) -> Answer:
+        """Ask the store, but only for this worker's share while leases of others may be missing there."""
+        if self.store.settled and self._clock() >= self._cautious_until:
+            return await self.store.acquire(lease)
+        by_share = self._shares.decide(lease, share_beside, self.store.workers)
+        if isinstance(by_share, Refused):
+            return by_share
+        with self._shares.counting(lease):
+            return await self.store.acquire(lease)
 
     def _new_lease(self, limits: Sequence[Limit], model: str) -> Lease:
         return Lease(secrets.token_hex(8), tuple(limits), self._worker, model, self.store.now_ms())
 
     def _permit(self, admitted: Admitted) -> Permit:
         self._held[admitted.lease.id] = (admitted.lease, self._clock())
-        self._counts.update(_counted(admitted.lease))
+        self._shares.add(admitted.lease)
         if self._heartbeat is None or self._heartbeat.done():
             self._beaten_at = self._clock()
             self._heartbeat = asyncio.get_running_loop().create_task(self._beat_while_held())
@@ -129,10 +164,7 @@ class Limiter:
 
     def _release(self, lease: Lease) -> None:
         _, since = self._held.pop(lease.id)
-        for scope in _counted(lease):
-            self._counts[scope] -= 1
-            if not self._counts[scope]:
-                del self._counts[scope]
+        self._shares.remove(lease)
         self.store.release(lease)
         self._observer(Released(lease, self._clock() - since))
 
@@ -140,57 +172,40 @@ class Limiter:
         while self._held:
             await asyncio.sleep(self._interval)
             if self._held:
-                await self.beat()
+                await self._beat_once()
 
-    async def _is_store_usable(self) -> bool:
-        """Tell the store first what is held, where it was out or this process was held up.
+    async def _beat_while_out(self) -> None:
+        while self._degraded:
+            await self._beat_once()
+            if self._degraded:
+                await asyncio.sleep(PROBE_SECONDS)
 
-        While it is out one request at a time tries it; the others do not wait.
-        """
-        overdue = self._held and self._clock() - self._beaten_at > 2 * self._interval
-        if self._probing and self._degraded:
-            return False
-        if self._degraded or overdue:
-            self._probing = True
-            try:
-                await self.beat()
-            finally:
-                self._probing = False
-        return not self._degraded
+    def _beat_once(self) -> Awaitable[None]:
+        """Renew what is held, together with everybody who wants that now."""
+        if self._beating is None or self._beating.done():
+            self._beating = asyncio.get_running_loop().create_task(self.beat())
+        return asyncio.shield(self._beating)
 
-    async def _ask_store(self, limits: Sequence[Limit], model: str) -> Admitted | Refused | None:
-        """Return the store's answer, None if it has none."""
+    async def _renew_all(self) -> set[str]:
+        """Renew what is held, again if that was lost meanwhile, and return the names of what was told."""
         try:
-            return await self.store.acquire(self._new_lease(limits, model))
-        except StoreError as error:
-            self._store_failed("acquire", error)
-            return None
+            return await self._renew_now()
+        except LeasesLostError:
+            return await self._renew_now()
 
-    def _decide_alone(self, lease: Lease) -> Admitted | Refused:
-        """Admit or refuse without the store, as each limit says."""
-        counts = tuple(self._counts[limit.scope] for limit in lease.limits)
-        full = [
-            (limit, count, share)
-            for limit, count in zip(lease.limits, counts, strict=True)
-            if count >= (share := self._share(limit))
-        ]
-        for limit, count, share in full:
-            if limit.observed:
-                continue
-            if limit.on_store_failure == "deny":
-                raise StoreUnavailableError(limit.scope.limit)
-            return Refused(replace(limit, capacity=share), count, "store_unavailable")
-        return Admitted(replace(lease, apart=bool(full)), tuple(count + 1 for count in counts))
+    async def _renew_now(self) -> set[str]:
+        told = dict(self._held)
+        await self.store.renew([lease for lease, _ in told.values()])
+        return set(told)
 
-    def _share(self, limit: Limit) -> int:
-        """Return how many this worker may hold of `limit` without asking the store."""
-        if limit.on_store_failure == "deny":
-            return 0
-        if limit.on_store_failure == "allow" and limit.capacity:
-            return MOST_PARALLEL_REQUESTS
-        return min(limit.capacity, max(1, limit.capacity // self.store.workers))
+    def _store_failed(self, operation: str, error: Exception) -> None:
+        self._degraded = True
+        self._observer(StoreFailed(operation, error))
+        if self._recovery is None or self._recovery.done():
+            self._recovery = asyncio.get_running_loop().create_task(self._beat_while_out())
 
-
-def _counted(lease: Lease) -> list[Scope]:
-    """Return the scopes in which the lease is compared with the limit."""
-    return [limit.scope for limit in lease.limits if not lease.is_apart(limit)]
+    def _store_answered(self) -> None:
+        if self._degraded:
+            self._degraded = False
+            self._cautious_until = self._clock() + CAUTION_SECONDS
+            self._observer(StoreRecovered())

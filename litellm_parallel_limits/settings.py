@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
@@ -72,14 +73,16 @@ class Settings(BaseModel):
     """False leaves LiteLLM as if this package were not there."""
     mode: Mode = "enforce"
     """`observe` counts everything and refuses nothing."""
-    store: Literal["auto", "memory", "redis"] = "auto"
-    """Where leases are kept; auto = LiteLLM's Redis if it has one, else memory."""
+    store: Literal["auto", "memory", "host", "redis"] = "auto"
+    """Where leases are kept; auto = LiteLLM's Redis if it has one, host if several workers, else memory."""
     lease_ttl: float = Field(default=30.0, ge=3.0, le=3600.0, allow_inf_nan=False)
     """Seconds until a lease that nobody renews lapses; renewed three times as often."""
     on_store_failure: OnStoreFailure = "share"
     """What holds while the store is out: limit / live workers, everything, or nothing (503)."""
     store_timeout_ms: int = Field(default=250, ge=10, le=10_000)
     """Milliseconds a request waits for the store at most."""
+    host_path: Path | None = None
+    """The host store's file; by default one that the workers of one parent share."""
     limits: tuple[LimitSettings, ...] = ()
     """The operator's own limits."""
 

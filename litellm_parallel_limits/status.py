@@ -12,7 +12,7 @@ from litellm_parallel_limits.stores import Holding, Snapshot
 Document = dict[str, Any]
 
 
-def document(snapshot: Snapshot, *, store: str, ttl: float, degraded: bool) -> Document:
+def document(snapshot: Snapshot, *, store: str, ttl: float) -> Document:
     """Return the status: every scope with something in flight, and who holds it.
 
     `in_flight` at the top counts leases, each once, however many limits it is counted in.
@@ -23,7 +23,7 @@ def document(snapshot: Snapshot, *, store: str, ttl: float, degraded: bool) -> D
     return {
         "in_flight": len({holding.lease for holding in snapshot.holdings}),
         "store": store,
-        "degraded": degraded,
+        "degraded": not snapshot.is_whole,
         "scopes": [
             _scope(scope, held, snapshot.now_ms, ttl) for scope, held in sorted(scopes.items(), key=_name)
         ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,15 @@ def start_proxy(provider: Provider, folder: Callable[[str], Path]) -> Iterator[S
     """Return a function that starts a proxy from what `config` takes; it runs until the session ends."""
     with ExitStack() as running:
 
-        def start(*, workers: int = 1, **settings: Any) -> Proxy:
-            proxy = Proxy.start(folder("proxy"), config(provider.url, **settings), workers=workers)
+        def start(
+            *,
+            workers: int = 1,
+            flags: Sequence[str] = (),
+            env: Mapping[str, str] | None = None,
+            **settings: Any,
+        ) -> Proxy:
+            configured = config(provider.url, **settings)
+            proxy = Proxy.start(folder("proxy"), configured, workers=workers, flags=flags, env=env)
             running.callback(proxy.stop)
             return proxy
 

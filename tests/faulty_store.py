@@ -15,16 +15,19 @@ class FaultyStore(MemoryStore):
     """Keeps leases in memory, shared by so many `workers`.
 
     While it is `out`, it cannot answer, and while it is `silent`, it does not even say so. `asked` holds
-    the names of the leases it was asked for, also while it was out.
+    the names of the leases it was asked for, also while it was out; `renewed` those of each renewal that it
+    carried out. It `is_waited_for` once somebody asks it while it is silent.
     """
 
     workers = 1
     out = False
     silent = False
+    is_waited_for = False
 
     def __init__(self, *, ttl: float, clock: Callable[[], float]) -> None:
         super().__init__(ttl=ttl, clock=clock)
         self.asked: list[str] = []
+        self.renewed: list[set[str]] = []
 
     async def acquire(self, lease: Lease) -> Answer:
         """Take slots, as long as the store is not out."""
@@ -36,6 +39,7 @@ class FaultyStore(MemoryStore):
         """Let leases live on, as long as the store is not out."""
         await self._answer()
         await super().renew(leases)
+        self.renewed.append({lease.id for lease in leases})
 
     async def snapshot(self) -> Snapshot:
         """Return what is held, as long as the store is not out."""
@@ -44,6 +48,7 @@ class FaultyStore(MemoryStore):
 
     async def _answer(self) -> None:
         if self.silent:
+            self.is_waited_for = True
             await asyncio.Event().wait()
         if self.out:
             raise StoreError("out")

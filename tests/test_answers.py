@@ -73,7 +73,10 @@ def test_message_tells_of_the_truth_above_a_lowered_limit() -> None:
 def test_message_tells_of_an_outage() -> None:
     """A request refused within a worker's share is told why the number is so small."""
     message = told(reason="store_unavailable").message
-    assert "2 of 2 in flight by this worker while the shared store is out for model=gpt-4" in message
+    assert (
+        "2 of 2 in flight in this worker (its share while the store is out or recovers) for model=gpt-4"
+        in message
+    )
 
 
 def test_refusal_is_a_429_of_the_right_kind() -> None:

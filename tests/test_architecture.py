@@ -16,12 +16,14 @@ PACKAGE = "litellm_parallel_limits"
 ROOT = Path(litellm_parallel_limits.__file__).parent
 
 LAYERS = (
-    {"limits", "errors", "patterns"},
-    {"policy", "events", "stores", "stores.memory", "stores.redis"},
+    {"limits", "errors", "patterns", "deadlines", "tables", "siblings", "host_file"},
+    {"policy", "events", "stores", "shares"},
+    {"stores.memory", "stores.exchange"},
+    {"stores.shared", "stores.redis", "stores.host"},
     {"limiter", "hold_times", "answers"},
     {"settings", "middleware", "status"},
-    {"logs", "calls", "groups"},
-    {"auth", "plugin", "routes"},
+    {"logs", "calls", "groups", "connections"},
+    {"auth", "plugin", "routes", "store_choice"},
     {"entry", "demo"},
     {"cli"},
 )
@@ -32,6 +34,8 @@ EDGES = {
     "auth": {"litellm"},
     "plugin": {"litellm", "fastapi"},
     "routes": {"litellm", "fastapi"},
+    "connections": {"litellm", "redis"},
+    "store_choice": {"litellm"},
     "entry": {"litellm"},
     "demo": {"httpx", "openai", "rich"},
     "cli": {"click"},

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from litellm_parallel_limits.errors import StoreError, StoreUnavailableError
 from litellm_parallel_limits.events import Event, StoreFailed, StoreRecovered
-from litellm_parallel_limits.limiter import Limiter, Permit
+from litellm_parallel_limits.limiter import CAUTION_SECONDS, Limiter, Permit
 from litellm_parallel_limits.limits import Limit, OnStoreFailure, Refused
 from tests.clock import Clock
 from tests.faulty_store import FaultyStore
@@ -144,12 +145,14 @@ async def test_observed_limit_never_refuses(limiter: Limiter, shared: FaultyStor
 
 
 async def test_outage_is_known(limiter: Limiter, shared: FaultyStore) -> None:
-    """The limiter is degraded from the first failure to the first answer."""
+    """The limiter is degraded from the first failure until the store was told what is held."""
     states = [limiter.degraded]
-    for out in (True, False):
-        shared.out = out
-        await admitted(limiter, limit(capacity=9))
-        states.append(limiter.degraded)
+    shared.out = True
+    await admitted(limiter, limit(capacity=9))
+    states.append(limiter.degraded)
+    shared.out = False
+    await limiter.beat()
+    states.append(limiter.degraded)
     assert states == [False, True, False]
 
 
@@ -160,9 +163,8 @@ async def test_outage_is_told_with_its_cause(
     shared.out = True
     await admitted(limiter, limit())
     await limiter.beat()
-    await limiter.snapshot()
     failures = [event for event in events if isinstance(event, StoreFailed)]
-    assert [failure.operation for failure in failures] == ["acquire", "renew", "snapshot"]
+    assert [failure.operation for failure in failures] == ["acquire", "renew"]
     assert all(isinstance(failure.error, StoreError) for failure in failures)
 
 
@@ -172,8 +174,8 @@ async def test_recovery_is_told_once(limiter: Limiter, shared: FaultyStore, even
     await admitted(limiter, limit(capacity=9))
     shared.out = False
     for _ in range(3):
-        await admitted(limiter, limit(capacity=9))
         await limiter.beat()
+        await admitted(limiter, limit(capacity=9))
     assert events.count(StoreRecovered()) == 1
 
 
@@ -188,7 +190,7 @@ async def test_beat_in_an_outage_is_no_error(limiter: Limiter, shared: FaultySto
 
 
 async def test_beat_tells_the_store_of_those_admitted_without_it(
-    limiter: Limiter, shared: FaultyStore
+    limiter: Limiter, shared: FaultyStore, clock: Clock
 ) -> None:
     """What was admitted in an outage counts in the store from the next heartbeat on."""
     shared.out = True
@@ -196,35 +198,52 @@ async def test_beat_tells_the_store_of_those_admitted_without_it(
     shared.out = False
     await limiter.beat()
     assert await held(limiter) == {permit.lease.id}
+    clock.advance(CAUTION_SECONDS)
     assert await limiter.admit([limit()]) == Refused(limit(), 1)
 
 
-async def test_recovery_comes_before_the_next_admission(limiter: Limiter, shared: FaultyStore) -> None:
-    """The first request after an outage meets everything that was admitted during it."""
+async def test_recovery_comes_by_itself(limiter: Limiter, shared: FaultyStore) -> None:
+    """The limiter looks whether the store is back without being asked for anything, and tells it first."""
     shared.out = True
     permit = await admitted(limiter, limit())
     shared.out = False
-    assert await limiter.admit([limit()]) == Refused(limit(), 1)
-    assert await held(limiter) == {permit.lease.id}
+    await turns_until(lambda: not limiter.degraded)
+    assert shared.renewed[-1] == {permit.lease.id}
+    assert await limiter.admit([limit()]) == Refused(limit(), 1, "store_unavailable")
 
 
-async def test_one_request_at_a_time_waits_for_a_store_that_is_out(
-    limiter: Limiter, shared: FaultyStore
-) -> None:
-    """While one request tries whether the store is back, the others are decided at once."""
+async def test_nobody_waits_for_a_store_that_is_out(limiter: Limiter, shared: FaultyStore) -> None:
+    """While it is tried whether the store is back, requests are decided at once and ask it nothing."""
     shared.out = True
     await admitted(limiter, limit(capacity=9))
     shared.silent = True
-    trying = asyncio.create_task(limiter.admit([limit(capacity=9)]))
-    await asyncio.sleep(0)
+    await turns_until(lambda: shared.is_waited_for)
+    asked = list(shared.asked)
     for _ in range(3):
         await admitted(limiter, limit(capacity=9))
-    assert not trying.done()
-    trying.cancel()
-    await asyncio.gather(trying, return_exceptions=True)
-    shared.silent = shared.out = False
+    assert shared.asked == asked
+    assert limiter.degraded
+
+
+async def test_nobody_waits_longer_than_the_time_out(shared: FaultyStore, clock: Clock) -> None:
+    """A request that must wait until what is held was renewed is decided without the store in the end."""
+    limiter = Limiter(shared, ttl=TTL, timeout=0.01, clock=clock)
     await admitted(limiter, limit(capacity=9))
-    assert not limiter.degraded
+    clock.advance(TTL)  # this process was held up
+    shared.silent = True
+    await admitted(limiter, limit(capacity=9))
+    assert limiter.degraded
+
+
+async def test_share_holds_on_for_a_moment(limiter: Limiter, shared: FaultyStore, clock: Clock) -> None:
+    """After an outage others may not have told yet what they admitted: nobody takes more than a share."""
+    shared.workers, shared.out = 2, True
+    await admitted(limiter, limit(capacity=4))
+    shared.out = False
+    await limiter.beat()
+    assert await number_admitted(limiter, limit(capacity=4)) == 1
+    clock.advance(CAUTION_SECONDS)
+    assert await number_admitted(limiter, limit(capacity=4)) == 2
 
 
 async def test_lease_granted_without_the_store_has_a_name_that_it_never_heard(
@@ -257,3 +276,27 @@ async def test_what_enforcement_would_refuse_is_apart_in_an_outage(
     shared.out = True
     permits = [await admitted(limiter, observed()) for _ in range(3)]
     assert [permit.lease.apart for permit in permits] == [False, True, True]
+
+
+async def test_snapshot_tells_whether_it_is_of_all_workers(limiter: Limiter, shared: FaultyStore) -> None:
+    """A snapshot is whole, unless the store could not be asked for it."""
+    wholes = []
+    for shared.out in (False, True):
+        wholes.append((await limiter.snapshot()).is_whole)
+    assert wholes == [True, False]
+
+
+async def test_snapshot_of_a_store_that_is_back_is_whole(limiter: Limiter, shared: FaultyStore) -> None:
+    """A worker that nobody asks for anything finds out by itself that the store is back."""
+    shared.out = True
+    await limiter.snapshot()
+    assert limiter.degraded
+    shared.out = False
+    await turns_until(lambda: not limiter.degraded)
+    assert (await limiter.snapshot()).is_whole
+
+
+async def turns_until(holds: Callable[[], bool]) -> None:
+    """Let others go on until something holds."""
+    while not holds():  # noqa: ASYNC110 (turns of the loop, no time)
+        await asyncio.sleep(0)

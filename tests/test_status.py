@@ -25,7 +25,7 @@ HOLDING = Holding(
 
 def shown(*holdings: Holding) -> Document:
     """Return the document of what is held."""
-    return document(Snapshot(NOW, holdings), store="redis", ttl=TTL, degraded=False)
+    return document(Snapshot(NOW, holdings), store="redis", ttl=TTL)
 
 
 def test_document_has_the_promised_shape() -> None:
@@ -54,7 +54,7 @@ def test_nothing_in_flight_shows_no_scopes() -> None:
 
 def test_outage_shows() -> None:
     """A status of this worker alone says that it is one, and of which store."""
-    status = document(Snapshot(NOW, ()), store="memory", ttl=TTL, degraded=True)
+    status = document(Snapshot(NOW, (), is_whole=False), store="memory", ttl=TTL)
     assert (status["store"], status["degraded"]) == ("memory", True)
 
 

@@ -28,10 +28,11 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Every slot in use, over all workers, at `now_ms` by the store's clock."""
+    """Every slot in use, at `now_ms` by the store's clock; of one worker only where it `is_whole` not."""
 
     now_ms: int
     holdings: tuple[Holding, ...]
+    is_whole: bool = True
 
 
 class Store(Protocol):
@@ -41,11 +42,27 @@ class Store(Protocol):
     cancelled at any await without a slot being lost.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What kind of store it is, as the settings call it."""
+        ...
 
     @property
     def workers(self) -> int:
         """How many workers share this store, as last known; at least 1."""
+        ...
+
+    @property
+    def lost(self) -> bool:
+        """Whether the store may have lost leases since this worker last renewed what it holds.
+
+        Also where it was never asked anything: nobody knows its time yet either.
+        """
+        ...
+
+    @property
+    def settled(self) -> bool:
+        """Whether every worker has had the time to renew what it holds since the store last lost leases."""
         ...
 
     def now_ms(self) -> int:
@@ -53,7 +70,11 @@ class Store(Protocol):
         ...
 
     async def acquire(self, lease: Lease) -> Answer:
-        """Take one slot in each of the lease's limits, or none where an enforced one is full."""
+        """Take one slot in each of the lease's limits, or none where an enforced one is full.
+
+        Raises LeasesLostError until everything that this worker holds has been renewed, where the
+        store has lost leases.
+        """
         ...
 
     def release(self, lease: Lease) -> None:
@@ -67,10 +88,19 @@ class Store(Protocol):
     async def renew(self, leases: Sequence[Lease]) -> None:
         """Let the leases live a full time to live from now, those that the store has lost as well.
 
-        A lease released meanwhile stays released.
+        A lease released meanwhile stays released, a slot that was freed stays free. Raises
+        LeasesLostError where the store lost leases meanwhile: these may be among them.
         """
         ...
 
     async def snapshot(self) -> Snapshot:
         """Return every slot in use."""
+        ...
+
+    async def free(self, *, scope: Scope | None = None, lease: str | None = None) -> int:
+        """Free the slots in `scope`, of `lease`, or of `lease` in `scope`, and return how many there were.
+
+        For an admin: who holds such a slot goes on, and is no longer counted there, however often it
+        renews its lease. With neither named nothing is freed.
+        """
         ...

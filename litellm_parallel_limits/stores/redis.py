@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
-from litellm_parallel_limits.errors import StoreError
 from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Refused, Scope
-from litellm_parallel_limits.stores import Holding, Snapshot
+from litellm_parallel_limits.stores import Holding
+from litellm_parallel_limits.stores.exchange import Exchange, Reply, settling_seconds
 
 ROOT = "{litellm_parallel_limits}"
 """Begins every key. One hash tag for all, so that one call may touch them all on a Redis Cluster."""
 
-MOST_ADMISSIONS = 128
-"""In one call: a bound on how long Redis is busy with it (about 1 ms at four limits each)."""
+MOST_PLACES = 500
+"""Keys looked at in one call: about 0.4 ms of Redis."""
 
-MOST_SLOTS = 500
-"""Released, and as many renewed, in one call, or scopes looked at: about 0.4 ms of Redis each."""
-
-RETRY_SECONDS = 1.0
-"""Until a release that Redis did not confirm is sent again, where no other call takes it along."""
-
-LOOKS = 10
-"""At a reply within the time-out. An event loop that was held up looks again when it is back, and so
-takes its own lateness for Redis' only once: a stall costs one tenth of the time-out."""
+EPOCH_SECONDS = 86_400
+"""A Redis that nobody has called for a day need not remember that it was there: no lease can be left."""
 
 _LUA = files("litellm_parallel_limits.stores") / "lua"
-_T = TypeVar("_T")
-_Outcome = Answer | StoreError
 
 
 class Script(Protocol):
@@ -57,16 +46,6 @@ class RedisClient(Protocol):
 
 
 @dataclass(slots=True)
-class _Batch:
-    """What goes to Redis in one call, and who waits for it."""
-
-    releases: dict[str, tuple[Lease, float]]
-    renewals: dict[str, Lease]
-    renewing: list[asyncio.Future[StoreError | None]]
-    admissions: dict[str, tuple[Lease, asyncio.Future[_Outcome]]]
-
-
-@dataclass(slots=True)
 class _Command:
     """The keys and arguments of one call; a key is named by its place."""
 
@@ -81,237 +60,91 @@ class _Command:
         return self._places[key]
 
 
-class RedisStore:
-    """Keeps leases in Redis, each for `ttl` seconds unless renewed.
-
-    One call is under way at a time. What arrives meanwhile gathers and goes together in the next one,
-    releases first, then renewals, then admissions in order; what arrives alone goes at once. No
-    request for slots waits longer than `timeout` seconds. `prefix` comes before every key; `workers`
-    is how many this proxy runs at least.
-    """
+class RedisBackend:
+    """Keeps leases in Redis, each for `ttl` seconds unless renewed. `prefix` comes before every key."""
 
     name = "redis"
 
-    def __init__(
-        self,
-        client: RedisClient,
-        *,
-        worker: str,
-        ttl: float,
-        timeout: float = 0.25,
-        prefix: str = "",
-        workers: int = 1,
-    ) -> None:
+    def __init__(self, client: RedisClient, *, ttl: float, prefix: str = "") -> None:
         self._client = client
-        self._worker = worker
-        self._ttl = ttl
-        self._timeout = timeout
+        self._ttl_ms = int(ttl * 1000)
+        self._settling_ms = int(settling_seconds(ttl) * 1000)
         self._root = prefix + ROOT
-        self._exchange: Script = client.register_script((_LUA / "exchange.lua").read_text())
-        self._snapshot: Script = client.register_script((_LUA / "snapshot.lua").read_text())
-        self._releases: OrderedDict[str, tuple[Lease, float]] = OrderedDict()
-        self._renewals: OrderedDict[str, Lease] = OrderedDict()
-        self._renewing: list[asyncio.Future[StoreError | None]] = []
-        self._admissions: OrderedDict[str, tuple[Lease, asyncio.Future[_Outcome]]] = OrderedDict()
-        self._sending: asyncio.Task[None] | None = None
-        self._retry: asyncio.TimerHandle | None = None
-        self._call = 0
-        self._ahead_ms = int((time.time() - time.monotonic()) * 1000)  # until Redis has told its time
-        self._workers = self._least_workers = workers
-
-    @property
-    def workers(self) -> int:
-        """How many workers have called Redis within the last time to live."""
-        return self._workers
+        self._run_exchange, self._run_snapshot, self._run_free = (
+            _script(client, name) for name in ("exchange", "snapshot", "free")
+        )
 
     def now_ms(self) -> int:
-        """Return Redis' time in milliseconds, reckoned from its last answer."""
-        return int(time.monotonic() * 1000) + self._ahead_ms
+        """Return the time by this machine's clock."""
+        return int(time.time() * 1000)
 
-    async def acquire(self, lease: Lease) -> Answer:
-        """Take one slot in each of the lease's limits, or none where an enforced one is full."""
-        answer: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
-        self._admissions[lease.id] = (lease, answer)
-        self._send()
-        try:
-            await _wait(answer, self._timeout)
-            outcome = answer.result() if answer.done() else StoreError(f"no answer in {self._timeout} s")
-            if isinstance(outcome, StoreError):
-                raise outcome
-        except BaseException:
-            self.release(lease)  # it may have been granted, or be granted yet
-            raise
-        return outcome
+    async def exchange(self, exchange: Exchange) -> Reply:
+        """Carry out a call as one."""
+        command = self._command(exchange)
+        now, workers, epoch, *answers = await self._run_exchange(command.keys, command.args)
+        told = zip(exchange.admissions, answers, strict=True)
+        return Reply(int(now), workers, int(epoch), [_answer(lease, answer) for lease, answer in told])
 
-    def release(self, lease: Lease) -> None:
-        """Free every slot of the lease, with the next call to Redis."""
-        self._renewals.pop(lease.id, None)
-        if self._admissions.pop(lease.id, None) is None:
-            self._releases[lease.id] = (lease, time.monotonic() + self._ttl)
-            self._send()
-
-    async def renew(self, leases: Sequence[Lease]) -> None:
-        """Let the leases live a full time to live from now, those that Redis has lost as well."""
-        renewed: asyncio.Future[StoreError | None] = asyncio.get_running_loop().create_future()
-        self._renewals.update((lease.id, lease) for lease in leases)
-        self._renewing.append(renewed)
-        self._send()
-        error = await renewed
-        if error is not None:
-            raise error
-
-    async def snapshot(self) -> Snapshot:
-        """Return every slot in use, over all workers."""
-        await self.renew(())  # what was released before is told to Redis before
-        used = await self._in_time(self._client.zrange(self._key("scopes"), 0, -1))
+    async def holdings(self) -> AsyncIterator[Sequence[Holding]]:
+        """Yield every slot in use, some at a time."""
+        used = await self._client.zrange(self._key("scopes"), 0, -1)
         places = [(_text(scope), kind) for scope in used for kind in ("lease", "apart")]
-        found: list[Holding] = []
-        for start in range(0, len(places), MOST_SLOTS):
-            some = places[start : start + MOST_SLOTS]
-            _, *held = await self._in_time(
-                self._snapshot([self._key(kind, scope) for scope, kind in some], ())
-            )
+        for start in range(0, len(places), MOST_PLACES):
+            some = places[start : start + MOST_PLACES]
+            _, *held = await self._run_snapshot([self._key(kind, scope) for scope, kind in some], ())
             pairs = zip(some, held, strict=True)
-            found += (_holding(scope, _text(member)) for (scope, _), members in pairs for member in members)
-        return Snapshot(self.now_ms(), tuple(found))
+            yield [_holding(scope, _text(member)) for (scope, _), members in pairs for member in members]
 
-    def _send(self) -> None:
-        if self._sending is None or self._sending.done():
-            self._sending = asyncio.get_running_loop().create_task(self._send_all())
+    async def free(self, scopes: Sequence[Scope], lease: str | None) -> int:
+        """Free the slots in `scopes`, of `lease` only if one is named, and return how many there were."""
+        keys = [self._key(kind, scope.key) for scope in scopes for kind in ("lease", "apart")]
+        return int(await self._run_free(keys, (self._ttl_ms, _quoted([lease]) + ":" if lease else "")))
 
-    async def _send_all(self) -> None:
-        while self._releases or self._renewing or self._admissions:
-            batch = self._next_batch()
-            try:
-                reply = await self._in_time(self._exchange(*self._command(batch)))
-            except StoreError as error:
-                self._failed(batch, error)
-                if not (self._renewing or self._admissions):
-                    self._send_later()
-                    return
-            except BaseException:
-                self._failed(batch, StoreError("the call was given up"))
-                raise
-            else:
-                self._answered(batch, reply)
-
-    def _send_later(self) -> None:
-        if self._retry is not None:
-            self._retry.cancel()
-        self._retry = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._send)
-
-    def _next_batch(self) -> _Batch:
-        now = time.monotonic()
-        releases = _take(self._releases, MOST_SLOTS, lambda release: len(release[0].limits))
-        renewals = _take(self._renewals, MOST_SLOTS, lambda lease: len(lease.limits))
-        pending = {id_: release for id_, release in releases.items() if release[1] > now}
-        batch = _Batch(pending, renewals, [], {})
-        if not self._releases and not self._renewals:  # who is new comes after what is told before
-            batch.renewing, self._renewing = self._renewing, []
-            batch.admissions = _take(self._admissions, MOST_ADMISSIONS, lambda _: 1)
-        return batch
-
-    def _command(self, batch: _Batch) -> tuple[list[str], list[str | int]]:
-        self._call += 1
-        keys = [self._key("workers"), self._key("scopes"), self._key("worker", self._worker)]
-        command = _Command(keys, [int(self._ttl * 1000), self._worker, self._call])
+    def _command(self, exchange: Exchange) -> _Command:
+        keys = [self._key("workers"), self._key("scopes"), self._key("worker", exchange.worker)]
+        command = _Command(
+            [*keys, self._key("epoch")], [self._ttl_ms, self._settling_ms, EPOCH_SECONDS * 1000]
+        )
         args = command.args
-        released = [(lease, limit) for lease, _ in batch.releases.values() for limit in lease.limits]
+        args += (exchange.worker, exchange.number, exchange.acknowledged, exchange.epoch)
+        released = _slots(exchange.releases)
         args.append(len(released))
         for lease, limit in released:
             args += (*self._places(command, limit), _member(lease, limit))
-        renewed = [(lease, limit) for lease in batch.renewals.values() for limit in lease.limits]
+        renewed = _slots(exchange.renewals)
         args.append(len(renewed))
         for lease, limit in renewed:
             place = command.place(self._key("apart" if lease.is_apart(limit) else "lease", limit.scope.key))
             args += (place, limit.scope.key, _member(lease, limit))
-        args.append(len(batch.admissions))
-        for lease, _ in batch.admissions.values():
+        args.append(len(exchange.admissions))
+        for lease in exchange.admissions:
             args.append(len(lease.limits))
             for limit in lease.limits:
                 args += (*self._places(command, limit), limit.scope.key, _member(lease, limit))
                 args += (limit.capacity, int(limit.observed))
-        return command.keys, args
+        return command
 
     def _places(self, command: _Command, limit: Limit) -> tuple[int, int]:
         """Return where a lease has its slot in `limit`, and where one that is apart: only if observed."""
         place = command.place(self._key("lease", limit.scope.key))
         return place, command.place(self._key("apart", limit.scope.key)) if limit.observed else place
 
-    def _answered(self, batch: _Batch, reply: Sequence[Any]) -> None:
-        now, workers, *answers = reply
-        self._workers = max(self._least_workers, workers)
-        self._ahead_ms = int(now) - int(time.monotonic() * 1000)
-        for (lease, answer), told in zip(batch.admissions.values(), answers, strict=True):
-            if not answer.done():
-                answer.set_result(_answer(lease, told))
-        _tell(batch.renewing, None)
-
-    def _failed(self, batch: _Batch, error: StoreError) -> None:
-        self._releases = OrderedDict({**batch.releases, **self._releases})
-        for _, answer in batch.admissions.values():
-            if not answer.done():
-                answer.set_result(error)
-        _tell([*batch.renewing, *self._renewing], error)
-        self._renewing.clear()
-        self._renewals.clear()
-
-    async def _in_time(self, call: Awaitable[_T]) -> _T:
-        """Return what `call` gives within the time-out. Raises StoreError for every failure."""
-        task = asyncio.ensure_future(call)
-        task.add_done_callback(_look_at)
-        try:
-            await _wait(task, self._timeout)
-            if not task.done():
-                raise StoreError(f"Redis did not answer in {self._timeout} s")
-            return task.result()
-        except StoreError:
-            raise
-        except Exception as error:  # redis-py, TLS, name look-ups, credential providers of the operator's
-            raise StoreError(f"Redis failed: {type(error).__name__}") from error
-        finally:
-            task.cancel()
-
     def _key(self, kind: str, scope: str = "") -> str:
         return f"{self._root}:{kind}:{scope}" if scope else f"{self._root}:{kind}"
 
 
-async def _wait(future: asyncio.Future[Any], seconds: float) -> None:
-    """Wait until `future` is done, for `seconds` in which this event loop was not held up."""
-    for _ in range(LOOKS):
-        await asyncio.wait({future}, timeout=seconds / LOOKS)
-        if future.done():
-            return
+def _script(client: RedisClient, name: str) -> Script:
+    script: Script = client.register_script((_LUA / f"{name}.lua").read_text())
+    return script
 
 
-def _take(waiting: OrderedDict[str, _T], most: int, weight: Callable[[_T], int]) -> dict[str, _T]:
-    """Take the first of `waiting`, until together they weigh `most`."""
-    taken: dict[str, _T] = {}
-    total = 0
-    while waiting:
-        first, value = waiting.popitem(last=False)
-        total += weight(value)
-        if taken and total > most:
-            waiting[first] = value
-            waiting.move_to_end(first, last=False)
-            break
-        taken[first] = value
-    return taken
+def _slots(leases: Iterable[Lease]) -> list[tuple[Lease, Limit]]:
+    return [(lease, limit) for lease in leases for limit in lease.limits]
 
 
-def _tell(renewing: Iterable[asyncio.Future[StoreError | None]], outcome: StoreError | None) -> None:
-    for renewed in renewing:
-        if not renewed.done():
-            renewed.set_result(outcome)
-
-
-def _look_at(task: asyncio.Future[Any]) -> None:
-    """Take note of the task's exception, which asyncio would complain about where nobody waits for it."""
-    if not task.cancelled():
-        task.exception()
-
-
-def _answer(lease: Lease, told: Sequence[int]) -> Answer:
+def _answer(lease: Lease, told: Sequence[int]) -> Answer | None:
+    if not told:
+        return None
     refused, apart, *counts = told
     if refused:
         return Refused(lease.limits[refused - 1], counts[refused - 1])
@@ -320,7 +153,10 @@ def _answer(lease: Lease, told: Sequence[int]) -> Answer:
 
 def _member(lease: Lease, limit: Limit) -> str:
     """Return the text that stands for the lease in a scope: all that a status needs to tell of it."""
-    parts = (lease.id, lease.worker, str(lease.started_ms), str(limit.capacity), lease.model)
+    return _quoted([lease.id, lease.worker, str(lease.started_ms), str(limit.capacity), lease.model])
+
+
+def _quoted(parts: Iterable[str]) -> str:
     return ":".join(quote(part, safe="", errors="replace") for part in parts)
 
 

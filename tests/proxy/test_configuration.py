@@ -33,13 +33,20 @@ def test_a_mistake_stops_the_start_and_names_the_entry(folder: Callable[[str], P
     assert "parallel_limits.limits[1].name: String should match pattern" in told
     assert "parallel_limits.limits[1].max_parallel_requests: not a whole number from 0 on; got -1" in told
     assert "parallel_limits.lease_tll: unknown; allowed: enabled, mode, store, lease_ttl" in told
-    assert "parallel_limits.store: Input should be 'auto', 'memory' or 'redis'; got 'sqlite'" in told
+    assert "parallel_limits.store: Input should be 'auto', 'memory', 'host' or 'redis'; got 'sqlite'" in told
 
 
 def test_a_redis_that_litellm_does_not_have_stops_the_start(folder: Callable[[str], Path]) -> None:
     """`store: redis` without a Redis in LiteLLM's own settings is a mistake."""
     with pytest.raises(StartError, match=r"parallel_limits\.store: redis, but LiteLLM has no Redis"):
         Proxy.start(folder("no-redis"), settings(store="redis"))
+
+
+def test_a_file_that_cannot_be_used_stops_the_start(folder: Callable[[str], Path]) -> None:
+    """A `host_path` that is no place for leases is a mistake."""
+    place = folder("no-file")
+    with pytest.raises(StartError, match=r"parallel_limits\.host_path: .*allowed: a file on this machine"):
+        Proxy.start(folder("proxy"), settings(store="host", host_path=str(place)))
 
 
 async def test_switched_off_it_is_not_there(folder: Callable[[str], Path], start_proxy: StartProxy) -> None:

@@ -86,7 +86,7 @@ async def test_killed_workers_give_their_slots_back(
     one = key(metadata={"max_parallel_requests": 2})
     requests = [asyncio.create_task(Ask(one).send(fragile_proxy)) for _ in range(2)]
     await provider.holds(2, caller=caller(one))
-    for pid in children(fragile_proxy.server.process.pid):
+    for pid in fragile_proxy.workers():
         os.kill(pid, signal.SIGKILL)
     ended = await asyncio.gather(*requests, return_exceptions=True)
     assert all(isinstance(end, httpx.TransportError) for end in ended)
@@ -126,9 +126,3 @@ def answers(proxy: Proxy) -> bool:
         return proxy.is_alive()
     except httpx.TransportError:
         return False
-
-
-def children(pid: int) -> list[int]:
-    """Return the workers that the process `pid` started."""
-    started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in started if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,13 @@ class Proxy:
         config: Mapping[str, Any],
         *,
         workers: int = 1,
+        flags: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> Proxy:
-        """Start a proxy whose files are in `folder`, without waiting until it answers."""
+        """Start a proxy whose files are in `folder`, without waiting until it answers.
+
+        `flags` are for LiteLLM's command line, beside those that every proxy has.
+        """
         shutil.copytree(
             BESIDE_CONFIG, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
         )
@@ -56,22 +60,15 @@ class Proxy:
         path.write_text(yaml.safe_dump(dict(config), sort_keys=False))
         port = free_port()
         options = {"--config": path, "--host": HOST, "--port": port, "--num_workers": workers}
-        command = [sys.executable, "-c", "from litellm import run_server; run_server()"]
+        command = [sys.executable, "-c", "from litellm import run_server; run_server()", *flags]
         command += [str(word) for option in options.items() for word in option]
         server = Server.start(command, folder, environment(**OFFLINE, **(env or {})))
         return cls(server, f"http://{HOST}:{port}", port)
 
     @classmethod
-    def start(
-        cls,
-        folder: Path,
-        config: Mapping[str, Any],
-        *,
-        workers: int = 1,
-        env: Mapping[str, str] | None = None,
-    ) -> Proxy:
-        """Start a proxy and wait until it answers. Raises StartError with its log if it does not."""
-        proxy = cls.launch(folder, config, workers=workers, env=env)
+    def start(cls, folder: Path, config: Mapping[str, Any], **launching: Any) -> Proxy:
+        """Launch a proxy and wait until it answers. Raises StartError with its log if it does not."""
+        proxy = cls.launch(folder, config, **launching)
         proxy.server.wait_until(proxy.is_alive, seconds=60)
         return proxy
 
@@ -82,6 +79,13 @@ class Proxy:
     def is_alive(self) -> bool:
         """Whether it answers. Raises httpx.TransportError if nobody listens."""
         return httpx.get(f"{self.url}/health/liveliness", trust_env=False).is_success
+
+    def workers(self) -> list[int]:
+        """Return the processes that serve requests."""
+        parent = self.server.process.pid
+        started = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        workers = [int(pid) for pid in started if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+        return workers or [parent]
 
     def log(self) -> str:
         """Return everything it has written so far."""

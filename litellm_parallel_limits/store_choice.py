@@ -1,0 +1,109 @@
+"""Which store a worker of the proxy keeps its leases in."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from litellm.proxy import proxy_server
+
+from litellm_parallel_limits import host_file
+from litellm_parallel_limits.connections import own_client
+from litellm_parallel_limits.errors import ConfigurationError
+from litellm_parallel_limits.logs import logger
+from litellm_parallel_limits.settings import SECTION, Settings
+from litellm_parallel_limits.siblings import has_siblings, workers
+from litellm_parallel_limits.stores import Store
+from litellm_parallel_limits.stores.exchange import Backend
+from litellm_parallel_limits.stores.host import HostBackend
+from litellm_parallel_limits.stores.memory import MemoryStore
+from litellm_parallel_limits.stores.redis import ROOT, RedisBackend
+from litellm_parallel_limits.stores.shared import SharedStore
+from litellm_parallel_limits.tables import table
+
+_REDIS_VARIABLES = ("REDIS_URL", "REDIS_HOST", "REDIS_CLUSTER_NODES", "REDIS_SENTINEL_NODES")
+"""From which LiteLLM makes itself a Redis connection."""
+
+
+def check(settings: Settings, config: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    """Raise ConfigurationError where the store that is asked for cannot be; warn of one that divides."""
+    if settings.store == "redis" and not _names_redis(config, environment):
+        raise ConfigurationError(
+            f"{SECTION}.store: redis, but LiteLLM has no Redis; allowed: auto, host, memory, or redis beside "
+            "litellm_settings.cache_params, router_settings.redis_host or general_settings.coordination_redis"
+        )
+    if settings.host_path is not None:
+        _check_file(settings.host_path)
+    if settings.store == "memory" and has_siblings(environment):
+        logger.warning(
+            "Parallel limits: store is memory, but this proxy has several workers: each counts alone, and "
+            "each limit holds once for every worker; store: auto, host or redis counts them together"
+        )
+
+
+def choose(settings: Settings, worker: str, environment: Mapping[str, str]) -> Store:
+    """Return the store of this worker. LiteLLM must have its Redis by now, if it is to have one."""
+    backend = _backend(settings, environment)
+    if backend is None:
+        return MemoryStore(ttl=settings.lease_ttl)
+    return SharedStore(
+        backend,
+        worker=worker,
+        ttl=settings.lease_ttl,
+        timeout=settings.store_timeout_ms / 1000,
+        workers=workers(environment),
+    )
+
+
+def _backend(settings: Settings, environment: Mapping[str, str]) -> Backend | None:
+    cache = _redis_cache() if settings.store in {"auto", "redis"} else None
+    if cache is not None:
+        return _redis(cache, settings)
+    if settings.store == "redis":
+        logger.error("Parallel limits: store is redis, but LiteLLM has none; its workers count without it")
+    if settings.store == "host" or (settings.store != "memory" and has_siblings(environment)):
+        return _host(settings)
+    return None
+
+
+def _redis(cache: Any, settings: Settings) -> Backend:
+    namespace = getattr(cache, "namespace", None)
+    prefix = f"{namespace}:" if namespace else ""
+    client = own_client(cache.redis_kwargs, key=prefix + ROOT, timeout=settings.store_timeout_ms / 1000)
+    return RedisBackend(client, ttl=settings.lease_ttl, prefix=prefix)
+
+
+def _host(settings: Settings) -> Backend | None:
+    try:
+        path = settings.host_path or host_file.host_file()
+    except OSError as error:
+        logger.error("Parallel limits: no place for a file, so each worker counts alone: %s", error)
+        return None
+    return HostBackend(path, ttl=settings.lease_ttl, timeout=settings.store_timeout_ms / 1000)
+
+
+def _check_file(path: Path) -> None:
+    try:
+        host_file.check(path)
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigurationError(
+            f"{SECTION}.host_path: {path}: {error}; allowed: a file on this machine that the proxy may write"
+        ) from error
+
+
+def _redis_cache() -> Any:
+    """Return LiteLLM's Redis cache: the proxy's, else the router's, else None."""
+    router_cache = getattr(proxy_server.llm_router, "cache", None)
+    return getattr(proxy_server, "redis_usage_cache", None) or getattr(router_cache, "redis_cache", None)
+
+
+def _names_redis(config: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
+    """Whether LiteLLM's configuration names a Redis, of which there is no connection yet at load."""
+    return (
+        any(name in environment for name in _REDIS_VARIABLES)
+        or "redis" in str(table(table(config.get("litellm_settings")).get("cache_params")).get("type"))
+        or any(name.startswith("redis_") for name in table(config.get("router_settings")))
+        or bool(table(config.get("general_settings")).get("coordination_redis"))
+    )

@@ -1,0 +1,22 @@
+-- Frees slots by an admin's order.
+--
+-- KEYS   the leases of some scopes (sorted sets: member, by deadline)
+-- ARGV   time to live of a lease in ms, how the members that are meant begin
+-- Reply  how many slots were freed
+--
+-- A freed slot stays, its deadline below zero, so that a renewal of its lease finds that it is not to count.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local ttl, beginning = tonumber(ARGV[1]), ARGV[2]
+local freed = 0
+for _, key in ipairs(KEYS) do
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, now, '+inf')) do
+    if string.sub(member, 1, #beginning) == beginning then
+      redis.call('ZADD', key, -(now + ttl), member)
+      redis.call('PEXPIRE', key, ttl + 1)
+      freed = freed + 1
+    end
+  end
+end
+return freed

@@ -1,0 +1,300 @@
+"""One worker's side of a store that several workers share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from litellm_parallel_limits.deadlines import in_time, wait
+from litellm_parallel_limits.errors import LeasesLostError, StoreError
+from litellm_parallel_limits.limits import Answer, Lease, Scope
+from litellm_parallel_limits.stores import Holding, Snapshot
+from litellm_parallel_limits.stores.exchange import UNKNOWN, Backend, Exchange, Reply, settling_seconds
+
+MOST_ADMISSIONS = 128
+"""In one call: a bound on how long Redis is busy with it (about 1 ms at four limits each)."""
+
+MOST_SLOTS = 500
+"""Released, and as many renewed, in one call: about 0.4 ms of Redis each."""
+
+PAUSE_SECONDS = 0.02
+"""Before a call that failed is tried again: a tenth of the default time-out, so that a connection that
+was cut costs a request little, and a server that is gone is asked about ten times."""
+
+RETRY_SECONDS = 1.0
+"""Until a release that nobody confirmed is sent again, where no other call takes it along."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class _Admission:
+    """A request for slots: `sent` once a call that asks for them was made, which may be carried out."""
+
+    lease: Lease
+    answer: asyncio.Future[Answer | StoreError]
+    sent: bool = False
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What goes to the backend in one call, and who waits for it."""
+
+    releases: dict[str, tuple[Lease, float]]
+    renewals: dict[str, Lease]
+    renewing: list[asyncio.Future[StoreError | None]] = field(default_factory=list)
+    admissions: dict[str, _Admission] = field(default_factory=dict)
+
+
+class SharedStore:
+    """Keeps leases in a `backend`, each for `ttl` seconds unless renewed.
+
+    One call is under way at a time. What arrives meanwhile gathers and goes together in the next one,
+    releases first, then renewals, then admissions in order; what arrives alone goes at once. No
+    request for slots waits longer than `timeout` seconds, in which a call that fails is tried again.
+    `workers` is how many this proxy runs at least.
+    """
+
+    def __init__(
+        self, backend: Backend, *, worker: str, ttl: float, timeout: float = 0.25, workers: int = 1
+    ) -> None:
+        self.name = backend.name
+        self._backend = backend
+        self._worker = worker
+        self._ttl = ttl
+        self._timeout = timeout
+        self._releases: OrderedDict[str, tuple[Lease, float]] = OrderedDict()
+        self._renewals: OrderedDict[str, Lease] = OrderedDict()
+        self._renewing: list[asyncio.Future[StoreError | None]] = []
+        self._admissions: OrderedDict[str, _Admission] = OrderedDict()
+        self._sending: asyncio.Task[None] | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._failing_since: float | None = None
+        self._number = self._acknowledged = 0
+        self._acknowledged_at = 0.0
+        self._epoch = UNKNOWN
+        self._settled_at = 0.0
+        self._is_lost = False
+        self._ahead_ms = backend.now_ms() - int(time.monotonic() * 1000)
+        self._workers = self._least_workers = workers
+
+    @property
+    def workers(self) -> int:
+        """How many workers have called within the last time to live; after a loss, before it."""
+        return self._workers
+
+    @property
+    def lost(self) -> bool:
+        """Whether leases were lost and this worker has not renewed what it holds since; True at first."""
+        return self._is_lost or self._epoch == UNKNOWN
+
+    @property
+    def settled(self) -> bool:
+        """Whether every worker has had the time to renew what it holds since leases were last lost."""
+        return time.monotonic() >= self._settled_at
+
+    def now_ms(self) -> int:
+        """Return the backend's time in milliseconds, reckoned from its last answer."""
+        return int(time.monotonic() * 1000) + self._ahead_ms
+
+    async def acquire(self, lease: Lease) -> Answer:
+        """Take one slot in each of the lease's limits, or none where an enforced one is full."""
+        if self._is_lost:
+            raise LeasesLostError("what this worker holds has not been renewed since leases were lost")
+        answer: asyncio.Future[Answer | StoreError] = asyncio.get_running_loop().create_future()
+        self._admissions[lease.id] = _Admission(lease, answer)
+        self._send()
+        try:
+            await wait(answer, self._timeout)
+            outcome = answer.result() if answer.done() else StoreError(f"no answer in {self._timeout:g} s")
+            if isinstance(outcome, StoreError):
+                raise outcome
+        except BaseException:
+            self.release(lease)  # it may have been granted, or be granted yet
+            raise
+        return outcome
+
+    def release(self, lease: Lease) -> None:
+        """Free every slot of the lease, with the next call."""
+        self._renewals.pop(lease.id, None)
+        asked = self._admissions.pop(lease.id, None)
+        if asked is None or asked.sent:
+            self._releases[lease.id] = (lease, time.monotonic() + self._ttl)
+            self._send()
+
+    async def renew(self, leases: Sequence[Lease]) -> None:
+        """Let the leases live a full time to live from now, those that were lost as well."""
+        epoch = self._epoch
+        self._renewals.update((lease.id, lease) for lease in leases)
+        await self._told()
+        if self._epoch != epoch != UNKNOWN:
+            raise LeasesLostError("leases were lost while they were renewed")
+        self._is_lost = False
+
+    async def snapshot(self) -> Snapshot:
+        """Return every slot in use, over all workers."""
+        await self._told()  # of what was released before
+        found: list[Holding] = []
+        pages = self._backend.holdings()
+        while (page := await self._ask(anext(pages, None))) is not None:
+            found += page
+        return Snapshot(self.now_ms(), tuple(found))
+
+    async def free(self, *, scope: Scope | None = None, lease: str | None = None) -> int:
+        """Free the slots in `scope`, of `lease`, or of `lease` in `scope`, and return how many there were."""
+        if scope is None and lease is None:
+            return 0
+        held = (await self.snapshot()).holdings
+        scopes = {slot.scope for slot in held if scope in {None, slot.scope} and lease in {None, slot.lease}}
+        return await self._ask(self._backend.free(list(scopes), lease))
+
+    async def _told(self) -> None:
+        """Return once the backend has been told everything until now. Raises StoreError if it cannot."""
+        told: asyncio.Future[StoreError | None] = asyncio.get_running_loop().create_future()
+        self._renewing.append(told)
+        self._send()
+        error = await told
+        if error is not None:
+            raise error
+
+    def _send(self) -> None:
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.get_running_loop().create_task(self._send_all())
+
+    async def _send_all(self) -> None:
+        while self._releases or self._renewing or self._admissions:
+            began = time.monotonic()
+            batch = self._next_batch()
+            try:
+                reply = await self._ask(self._backend.exchange(self._exchange(batch)))
+            except StoreError as error:
+                self._failed(batch, error, began)
+                if not (self._renewing or self._admissions):
+                    self._send_later()
+                    return
+                await asyncio.sleep(PAUSE_SECONDS)
+            except BaseException:
+                self._give_up(batch, StoreError("the call was given up"))
+                raise
+            else:
+                self._answered(batch, reply, began)
+
+    def _send_later(self) -> None:
+        self._failing_since = None  # nobody waits
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._send)
+
+    def _next_batch(self) -> _Batch:
+        now = time.monotonic()
+        releases = _take(self._releases, MOST_SLOTS, lambda release: len(release[0].limits))
+        renewals = _take(self._renewals, MOST_SLOTS, lambda lease: len(lease.limits))
+        batch = _Batch({id_: release for id_, release in releases.items() if release[1] > now}, renewals)
+        if not self._releases and not self._renewals:  # who is new comes after what is told before
+            batch.renewing, self._renewing = self._renewing, []
+            batch.admissions = _take(self._admissions, MOST_ADMISSIONS, lambda _: 1)
+        for admission in batch.admissions.values():
+            admission.sent = True
+        return batch
+
+    def _exchange(self, batch: _Batch) -> Exchange:
+        self._number += 1
+        is_remembered = time.monotonic() - self._acknowledged_at < self._ttl / 2
+        return Exchange(
+            self._worker,
+            self._number,
+            self._acknowledged if is_remembered or batch.renewals else 0,
+            self._epoch,
+            [lease for lease, _ in batch.releases.values()],
+            list(batch.renewals.values()),
+            [admission.lease for admission in batch.admissions.values()],
+        )
+
+    def _answered(self, batch: _Batch, reply: Reply, began: float) -> None:
+        self._failing_since = None
+        self._acknowledged, self._acknowledged_at = self._number, began
+        now = time.monotonic()
+        self._ahead_ms = reply.now_ms - int(now * 1000)
+        self._settled_at = now + settling_seconds(self._ttl) - (reply.now_ms - reply.epoch) / 1000
+        self._workers = max(self._least_workers if self.settled else self._workers, reply.workers)
+        is_new = self._epoch not in {UNKNOWN, reply.epoch} or None in reply.answers
+        self._epoch = reply.epoch
+        for admission, answer in zip(batch.admissions.values(), reply.answers, strict=True):
+            if answer is not None:
+                _set(admission.answer, answer)
+        _set_all(batch.renewing, None)
+        if is_new:
+            self._lost(batch)
+
+    def _lost(self, batch: _Batch) -> None:
+        """Let nobody be admitted until everything that is held was renewed."""
+        self._is_lost = True
+        asked = [*batch.admissions.values(), *self._admissions.values()]
+        self._admissions.clear()
+        _set_all((admission.answer for admission in asked), LeasesLostError("leases were lost"))
+
+    def _failed(self, batch: _Batch, error: StoreError, began: float) -> None:
+        """Try again, but for no longer than anyone waits."""
+        if self._failing_since is None:
+            self._failing_since = began
+        if time.monotonic() + PAUSE_SECONDS - self._failing_since >= self._timeout:
+            self._give_up(batch, error)
+            return
+        released = {**batch.releases, **self._releases}
+        self._releases = OrderedDict(released)
+        self._renewals = OrderedDict(_without(released, {**batch.renewals, **self._renewals}))
+        self._admissions = OrderedDict(_without(released, {**batch.admissions, **self._admissions}))
+        self._renewing = [*batch.renewing, *self._renewing]
+
+    def _give_up(self, batch: _Batch, error: StoreError) -> None:
+        """Tell everybody who waits; what was released is still to be told."""
+        self._failing_since = None
+        self._releases = OrderedDict({**batch.releases, **self._releases})
+        asked = [*batch.admissions.values(), *self._admissions.values()]
+        _set_all((admission.answer for admission in asked), error)
+        _set_all([*batch.renewing, *self._renewing], error)
+        self._renewing.clear()
+        self._renewals.clear()
+
+    async def _ask(self, call: Awaitable[_T]) -> _T:
+        """Return what `call` gives within the time-out. Raises StoreError for every failure."""
+        try:
+            return await in_time(call, self._timeout)
+        except TimeoutError as error:
+            raise StoreError(str(error)) from error
+        except Exception as error:  # redis-py, SQLite, TLS, name look-ups, credentials of the operator's
+            raise StoreError(f"{self.name} failed: {type(error).__name__}") from error
+
+
+def _take(waiting: OrderedDict[str, _T], most: int, weight: Callable[[_T], int]) -> dict[str, _T]:
+    """Take the first of `waiting`, until together they weigh `most`."""
+    taken: dict[str, _T] = {}
+    total = 0
+    while waiting:
+        first, value = waiting.popitem(last=False)
+        total += weight(value)
+        if taken and total > most:
+            waiting[first] = value
+            waiting.move_to_end(first, last=False)
+            break
+        taken[first] = value
+    return taken
+
+
+def _without(released: Mapping[str, object], asked: Mapping[str, _T]) -> dict[str, _T]:
+    """Return what is still wanted of what was asked for: nobody holds, or waits for, what was released."""
+    return {id_: value for id_, value in asked.items() if id_ not in released}
+
+
+def _set(future: asyncio.Future[_T], outcome: _T) -> None:
+    if not future.done():
+        future.set_result(outcome)
+
+
+def _set_all(futures: Iterable[asyncio.Future[_T]], outcome: _T) -> None:
+    for future in futures:
+        _set(future, outcome)
