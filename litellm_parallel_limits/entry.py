@@ -12,6 +12,7 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy import proxy_server
 
 from litellm_parallel_limits import status
+from litellm_parallel_limits.errors import ConfigurationError
 from litellm_parallel_limits.events import Event, InvalidLimit
 from litellm_parallel_limits.groups import group
 from litellm_parallel_limits.hold_times import HoldTimes
@@ -31,6 +32,8 @@ def build() -> CustomLogger:
     Raises ConfigurationError, which stops the proxy's start.
     """
     config = proxy_server.proxy_config.get_config_state()
+    if SECTION in config:
+        raise ConfigurationError(f"{SECTION}: stands at the top of the file; allowed: below litellm_settings")
     settings = read(table(config.get("litellm_settings")).get(SECTION), os.environ)
     if not settings.enabled:
         return CustomLogger()

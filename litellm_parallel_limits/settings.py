@@ -49,7 +49,7 @@ class LimitSettings(BaseModel):
     """What has a count of its own; empty = everybody together."""
     models: Texts = ()
     """Names or globs of the models it is about, as sent or as resolved; empty = all requests."""
-    where: dict[Dimension, Texts] = {}
+    where: dict[Dimension, Annotated[Texts, Field(min_length=1)]] = {}
     """Whom it is about, by id or alias, globs allowed; empty = everybody."""
     mode: Mode | None = None
     """`observe` counts and refuses nothing; by default the section's mode."""
@@ -115,6 +115,7 @@ def read(section: object, environment: Mapping[str, str]) -> Settings:
     """
     if section is not None and not isinstance(section, Mapping):
         raise ConfigurationError(f"{SECTION}: not a table of settings, but {type(section).__name__}")
+    _check_variables(environment)
     overrides = {
         name: environment[ENVIRONMENT + name.upper()]
         for name in Settings.model_fields
@@ -136,6 +137,13 @@ def read(section: object, environment: Mapping[str, str]) -> Settings:
     return settings
 
 
+def _check_variables(environment: Mapping[str, str]) -> None:
+    allowed = [ENVIRONMENT + name.upper() for name in Settings.model_fields if name != "limits"]
+    for name in environment:
+        if name.startswith(ENVIRONMENT) and name not in allowed:
+            raise ConfigurationError(f"{name}: unknown; allowed: {', '.join(allowed)}")
+
+
 def _mistake(mistake: Any, overrides: Mapping[str, str]) -> str:
     location = [part for part in mistake["loc"] if part != "[key]"]  # pydantic's word for "not the value"
     if location and location[0] in overrides:
@@ -145,7 +153,8 @@ def _mistake(mistake: Any, overrides: Mapping[str, str]) -> str:
     if mistake["type"] == "extra_forbidden":
         model = LimitSettings if "limits" in location[:1] else Settings
         return f"{entry}: unknown; allowed: {', '.join(model.model_fields)}"
-    return f"{entry}: {mistake['msg'].removeprefix('Value error, ')}; got {_shown(mistake['input'])}"
+    told = mistake["msg"].removeprefix("Value error, ").replace("tuple", "list").replace("Tuple", "List")
+    return f"{entry}: {told}; got {_shown(mistake['input'])}"
 
 
 def _shown(value: object) -> str:

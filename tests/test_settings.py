@@ -134,10 +134,11 @@ def test_null_sets_no_limit() -> None:
         (one(name="ours\n"), "parallel_limits.limits[0].name", "[a-z][a-z0-9_-]{0,62}"),
         (one(name="a" * 64), "parallel_limits.limits[0].name", "[a-z][a-z0-9_-]{0,62}"),
         (one(by=["team", "usr"]), "parallel_limits.limits[0].by[1]", "'key', 'user', 'team'"),
-        (one(by="user"), "parallel_limits.limits[0].by", "valid"),
+        (one(by="user"), "parallel_limits.limits[0].by", "valid list"),
         (one(models=[1]), "parallel_limits.limits[0].models[0]", "valid string"),
         (one(where={"team": [1]}), "parallel_limits.limits[0].where.team[0]", "valid string"),
         (one(where={"usr": "a"}), "parallel_limits.limits[0].where.usr", "'key', 'user', 'team'"),
+        (one(where={"team": []}), "parallel_limits.limits[0].where.team", "at least 1 item"),
         (one(where=["team"]), "parallel_limits.limits[0].where", "valid dictionary"),
         (one(mode="log"), "parallel_limits.limits[0].mode", "'enforce' or 'observe'"),
         (one(on_store_failure=1), "parallel_limits.limits[0].on_store_failure", "'share', 'allow' or 'deny'"),
@@ -234,6 +235,13 @@ def test_environment_comes_before_the_file(variable: str, text: str, field: str,
     found = read(section, {"LITELLM_PARALLEL_LIMITS_" + variable: text, "OTHER": "1"})
     expected = {**read(section, {}).model_dump(), field: value}
     assert found.model_dump() == expected
+
+
+@pytest.mark.parametrize("variable", ["LITELLM_PARALLEL_LIMITS_STOR", "LITELLM_PARALLEL_LIMITS_LIMITS"])
+def test_unknown_variable_is_a_mistake(variable: str) -> None:
+    """A variable that looks like ours and is none is named, with those that are."""
+    with pytest.raises(ConfigurationError, match=f"{variable}: unknown; allowed: .*_STORE, "):
+        read({}, {variable: "redis"})
 
 
 def test_mistake_in_the_environment_names_the_variable() -> None:

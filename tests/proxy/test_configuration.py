@@ -42,6 +42,12 @@ def test_a_redis_that_litellm_does_not_have_stops_the_start(folder: Callable[[st
         Proxy.start(folder("no-redis"), settings(store="redis"))
 
 
+def test_a_section_in_the_wrong_place_stops_the_start(folder: Callable[[str], Path]) -> None:
+    """Settings that stand beside `litellm_settings`, where LiteLLM would ignore them, are a mistake."""
+    with pytest.raises(StartError, match=r"parallel_limits: stands at the top .* below litellm_settings"):
+        Proxy.start(folder("misplaced"), settings() | {"parallel_limits": {"mode": "observe"}})
+
+
 def test_a_file_that_cannot_be_used_stops_the_start(folder: Callable[[str], Path]) -> None:
     """A `host_path` that is no place for leases is a mistake."""
     place = folder("no-file")
