@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from litellm._redis import get_redis_async_client, get_redis_connection_pool
@@ -33,28 +34,27 @@ def own_client(settings: Mapping[str, Any], *, key: str, timeout: float) -> OwnC
 
     Whoever calls it waits no longer than `timeout` seconds.
     """
-    settings = {
+    ours = {
         **settings,
+        "health_check_interval": 0,  # redis-py 5 never returns from it when the server hangs
         "max_connections": MOST_CONNECTIONS,
         "socket_connect_timeout": STEP_SECONDS,
         "socket_timeout": max(STEP_SECONDS, 2 * timeout),  # the caller's time is up first
     }
-    pool = get_redis_connection_pool(**settings)
-    client = get_redis_async_client(connection_pool=pool, **settings)
-    _never_retry(client)
-    return OwnClient(client, key)
+    return OwnClient(partial(_client, ours), key)
 
 
 class OwnClient:
-    """A `redis.asyncio` client, single, behind Sentinel, or of a Cluster, that is `key`'s.
+    """A `redis.asyncio` client, single, behind Sentinel, or of a Cluster, for keys that hash as `key`.
 
     After a call that failed, or that its caller gave up, all is made anew before the next one: where the
     master is now, and a connection to it. That goes on when the callers' time is up. Else a server
     that is slow to reach would never be reached, and a machine that is gone never be given up.
     """
 
-    def __init__(self, client: Any, key: str) -> None:
-        self._client = client
+    def __init__(self, make: Callable[[], Any], key: str) -> None:
+        self._make = make
+        self._client = make()
         self._key = key
         self._is_connected = False
         self._connecting: asyncio.Task[None] | None = None
@@ -65,29 +65,28 @@ class OwnClient:
 
         async def run(keys: Sequence[str], args: Sequence[str | int]) -> Any:
             try:
-                return await self._do(self._client.evalsha, sha, len(keys), *keys, *args)
+                return await self._do("evalsha", sha, len(keys), *keys, *args)
             except NoScriptError:  # not SCRIPT LOAD: on a Cluster that fails if any of its masters is gone
-                return await self._do(self._client.eval, script, len(keys), *keys, *args)
+                return await self._do("eval", script, len(keys), *keys, *args)
 
         return run
 
     async def zrange(self, name: str, start: int, end: int) -> Any:
         """Return members of a sorted set."""
-        return await self._do(self._client.zrange, name, start, end)
+        return await self._do("zrange", name, start, end)
 
     async def aclose(self) -> None:
         """Close every connection."""
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait({self._connecting})
-        for one in (*_sentinels(self._client), self._client):
-            await _disconnect(one)
+        await _close(self._client)
 
-    async def _do(self, call: Callable[..., Awaitable[Any]], *args: str | int) -> Any:
+    async def _do(self, command: str, *args: str | int) -> Any:
         if not self._is_connected:
             await self._connected()
         try:
-            return await call(*args)
+            return await getattr(self._client, command)(*args)
         except NoScriptError:
             raise
         except BaseException:
@@ -111,24 +110,31 @@ class OwnClient:
             self._connecting = None
 
     async def _connect_anew(self) -> None:
-        await _disconnect(self._client)
-        await self._client.exists(self._key)
+        if hasattr(self._client, "connection_pool"):
+            await self._client.connection_pool.disconnect(inuse_connections=False)
+        else:  # a Cluster's client forgets a node's connection that could not be made, and has no end of them
+            former, self._client = self._client, self._make()
+            await _close(former)
+        await self._client.zrange(self._key, 0, 0)  # what we call anyway: a user may be allowed little else
 
 
-async def _disconnect(client: Any) -> None:
-    """Close the client's connections; it makes others, and asks a Cluster again who has which slots."""
-    nodes = getattr(client, "nodes_manager", None)
-    if nodes is None:
-        await client.connection_pool.disconnect(inuse_connections=False)
-    else:
-        await client.aclose()
-        await nodes.aclose()  # of one that was about to look at its nodes anew, the line before closes none
-
-
-def _never_retry(client: Any) -> None:
-    """Let redis-py report what failed: its own retries back off for longer than anyone waits here."""
+def _client(settings: Mapping[str, Any]) -> Any:
+    pool = get_redis_connection_pool(**settings)
+    client = get_redis_async_client(connection_pool=pool, **settings)
+    # redis-py's own retries back off for longer than anyone waits here.
     for one in (*_sentinels(client), client):
         one.set_retry(Retry(NoBackoff(), 0))
+    return client
+
+
+async def _close(client: Any) -> None:
+    if hasattr(client, "connection_pool"):
+        for one in (*_sentinels(client), client):
+            await one.connection_pool.disconnect()
+    else:
+        await client.aclose()
+        for nodes in ("nodes_cache", "startup_nodes"):  # left open if it was about to look for its nodes
+            await client.nodes_manager.aclose(nodes)
 
 
 def _sentinels(client: Any) -> Sequence[Any]:

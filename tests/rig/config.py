@@ -33,6 +33,7 @@ def config(
     provider: str,
     *,
     redis_port: int | None = None,
+    cache_params: Mapping[str, Any] | None = None,
     callbacks: Sequence[str] = CALLBACKS,
     models: Sequence[Mapping[str, Any]] = (),
     litellm_settings: Mapping[str, Any] | None = None,
@@ -42,14 +43,15 @@ def config(
     """Return the configuration of a proxy that asks the provider at the URL `provider`.
 
     Answers are cached, in Redis where there is one, for those requests that ask for it with
-    `{"cache": {"use-cache": true}}`. The settings given are added to those of the rig.
+    `{"cache": {"use-cache": true}}`. Which Redis is said by `redis_port`, or by LiteLLM's own
+    `cache_params`. The settings given are added to those of the rig.
     """
     return {
         "model_list": [*_models(provider), *models],
         "litellm_settings": {
             "callbacks": list(callbacks),
             "cache": True,
-            "cache_params": _cache(redis_port),
+            "cache_params": _cache(redis_port, cache_params),
             **(litellm_settings or {}),
         },
         "router_settings": {
@@ -89,7 +91,9 @@ def _models_of(api: str, prefix: str, provider: str) -> list[Config]:
     return [deployment(name, f"{api}/{model}", provider, **params) for name, model, params in models]
 
 
-def _cache(redis_port: int | None) -> Config:
+def _cache(redis_port: int | None, cache_params: Mapping[str, Any] | None) -> Config:
+    if cache_params is not None:
+        return {"type": "redis", "mode": "default_off", **cache_params}
     if redis_port is None:
         return {"type": "local", "mode": "default_off"}
     return {"type": "redis", "mode": "default_off", "host": HOST, "port": redis_port}
