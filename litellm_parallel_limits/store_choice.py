@@ -101,9 +101,11 @@ def _redis_cache() -> Any:
 
 def _names_redis(config: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
     """Whether LiteLLM's configuration names a Redis, of which there is no connection yet at load."""
+    litellm, router = table(config.get("litellm_settings")), table(config.get("router_settings"))
     return (
         any(name in environment for name in _REDIS_VARIABLES)
-        or "redis" in str(table(table(config.get("litellm_settings")).get("cache_params")).get("type"))
-        or any(name.startswith("redis_") for name in table(config.get("router_settings")))
+        or (bool(litellm.get("cache")) and table(litellm.get("cache_params")).get("type", "redis") == "redis")
+        or "redis_url" in router
+        or {"redis_host", "redis_port"} <= router.keys()
         or bool(table(config.get("general_settings")).get("coordination_redis"))
     )

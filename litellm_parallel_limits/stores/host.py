@@ -17,10 +17,6 @@ from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Refus
 from litellm_parallel_limits.stores import Holding
 from litellm_parallel_limits.stores.exchange import UNKNOWN, Exchange, Reply, settling_seconds
 
-LONGEST_LEASE_MS = 3_600_000
-"""The longest time to live that can be set. What ends later was written before the machine last started,
-by a clock that has begun anew since."""
-
 _TABLES = (
     """
     CREATE TABLE IF NOT EXISTS leases (
@@ -28,7 +24,7 @@ _TABLES = (
         deadline INT, freed INT, PRIMARY KEY (scope, id)) WITHOUT ROWID
     """,
     "CREATE TABLE IF NOT EXISTS workers (worker TEXT PRIMARY KEY, number INT, deadline INT) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS epochs (epoch INT)",
+    "CREATE TABLE IF NOT EXISTS epochs (epoch INT, called INT)",
 )
 
 _T = TypeVar("_T")
@@ -81,9 +77,8 @@ class HostBackend:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
 
     def _transact(self, work: Callable[[_Work], _T]) -> _T:
-        now = self.now_ms()
         with closing(self._connection().cursor()) as cursor, _transaction(cursor):
-            return work(_Work(cursor, now, now + self._ttl_ms))
+            return work(_Work(cursor, self.now_ms(), self._ttl_ms))
 
     def _connection(self) -> sqlite3.Connection:
         """Return a connection to the file that is there now, even if it is not the one that was."""
@@ -111,18 +106,20 @@ class HostBackend:
 
 
 class _Work:
-    """What is done in one transaction, at `now`; what is held or renewed in it lives until `deadline`."""
+    """What is done in one transaction, at `now`; what is held or renewed in it lives for `ttl`, in ms."""
 
-    def __init__(self, cursor: sqlite3.Cursor, now: int, deadline: int) -> None:
+    def __init__(self, cursor: sqlite3.Cursor, now: int, ttl: int) -> None:
         self._cursor = cursor
         self.now = now
-        self._deadline = deadline
+        self._times = {"now": now, "deadline": now + ttl}
 
     def begin(self, exchange: Exchange) -> tuple[int, int]:
         """Take note of the worker, and return how many live and the epoch, anew where leases were lost."""
-        self._do("DELETE FROM workers WHERE deadline NOT BETWEEN :now AND :latest")
+        if self._number("SELECT called FROM epochs") > self.now:  # the machine, and its clock, began anew
+            self._forget()
+        self._do("DELETE FROM workers WHERE deadline < :now")
         if exchange.renewals:
-            self._do("DELETE FROM leases WHERE deadline NOT BETWEEN :now AND :latest")
+            self._do("DELETE FROM leases WHERE deadline < :now")
         last = self._number("SELECT number FROM workers WHERE worker = :worker", worker=exchange.worker)
         self._do(
             "REPLACE INTO workers VALUES (:worker, :number, :deadline)",
@@ -131,13 +128,11 @@ class _Work:
         )
         workers = self._number("SELECT COUNT(*) FROM workers")
         epoch = self._number("SELECT epoch FROM epochs")
-        # As in exchange.lua; an epoch ahead of the clock was begun before the machine was last started.
-        is_lost = epoch == UNKNOWN or abs(epoch) > self.now
-        knows_less = last < exchange.acknowledged and (last or workers == 1)
-        if is_lost or knows_less or (epoch < 0 and exchange.epoch not in {UNKNOWN, epoch}):
+        knows_less = last < exchange.acknowledged and (last or workers == 1)  # as in exchange.lua
+        if epoch == UNKNOWN or knows_less or (epoch < 0 and exchange.epoch not in {UNKNOWN, epoch}):
             epoch = -self.now if exchange.epoch == UNKNOWN else self.now
-            self._do("DELETE FROM epochs")
-            self._do("INSERT INTO epochs VALUES (:epoch)", epoch=epoch)
+        self._do("DELETE FROM epochs")
+        self._do("INSERT INTO epochs VALUES (:epoch, :now)", epoch=epoch)
         return workers, epoch
 
     def release(self, lease: Lease) -> None:
@@ -179,8 +174,8 @@ class _Work:
     def free(self, scope: Scope, lease: str | None) -> int:
         """Free the slots in `scope`, of `lease` only if one is named."""
         self._do(
-            "UPDATE leases SET freed = 1 WHERE scope = :scope AND (:id IS NULL OR id = :id) "
-            "AND NOT freed AND deadline BETWEEN :now AND :latest",
+            "UPDATE leases SET freed = 1, deadline = :deadline WHERE scope = :scope AND (:id IS NULL OR id = :id) "
+            "AND NOT freed AND deadline >= :now",
             scope=scope.key,
             id=lease,
         )
@@ -190,14 +185,18 @@ class _Work:
         """Return every slot in use."""
         rows = self._do(
             "SELECT scope, id, worker, model, started, capacity FROM leases "
-            "WHERE NOT freed AND deadline BETWEEN :now AND :latest"
+            "WHERE NOT freed AND deadline >= :now"
         )
         return [Holding(Scope.parse(scope), *rest) for scope, *rest in rows]
+
+    def _forget(self) -> None:
+        for table in ("leases", "workers", "epochs"):
+            self._do(f"DELETE FROM {table}")  # noqa: S608 (our own names)
 
     def _count(self, limit: Limit) -> int:
         return self._number(
             "SELECT COUNT(*) FROM leases WHERE scope = :scope "
-            "AND NOT apart AND NOT freed AND deadline BETWEEN :now AND :latest",
+            "AND NOT apart AND NOT freed AND deadline >= :now",
             scope=limit.scope.key,
         )
 
@@ -206,8 +205,7 @@ class _Work:
         return int(found[0]) if found else 0
 
     def _do(self, statement: str, **values: object) -> sqlite3.Cursor:
-        times = {"now": self.now, "latest": self.now + LONGEST_LEASE_MS, "deadline": self._deadline}
-        return self._cursor.execute(statement, times | values)
+        return self._cursor.execute(statement, self._times | values)
 
 
 def _place(lease: Lease, limit: Limit) -> dict[str, object]:
