@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 LOOKS = 10
@@ -21,20 +22,26 @@ async def wait(future: asyncio.Future[Any], seconds: float) -> None:
             return
 
 
-async def in_time(call: Awaitable[_T], seconds: float) -> _T:
-    """Return what `call` gives. Raises TimeoutError, and cancels it, after `seconds`."""
+async def in_time(
+    call: Awaitable[_T], seconds: float, *, undo: Callable[[_T], object] = lambda _: None
+) -> _T:
+    """Return what `call` gives. Raises TimeoutError after `seconds`.
+
+    Who leaves before, or is cancelled, cancels the call, and lets `undo` take back what it gave nevertheless.
+    """
     task = asyncio.ensure_future(call)
-    task.add_done_callback(_look_at)
     try:
         await wait(task, seconds)
         if not task.done():
             raise TimeoutError(f"no answer in {seconds:g} s")
-        return task.result()
-    finally:
+    except BaseException:
         task.cancel()
+        task.add_done_callback(partial(_undo, undo))
+        raise
+    return task.result()
 
 
-def _look_at(task: asyncio.Future[Any]) -> None:
-    """Take note of the task's exception, which asyncio would complain about where nobody waits for it."""
-    if not task.cancelled():
-        task.exception()
+def _undo(undo: Callable[[_T], object], task: asyncio.Future[_T]) -> None:
+    # Its exception must be looked at: asyncio would complain of one that nobody waits for.
+    if not task.cancelled() and task.exception() is None:
+        undo(task.result())

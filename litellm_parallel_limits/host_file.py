@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sqlite3
 import stat
 import tempfile
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 (what is made in it is checked)
@@ -25,13 +24,6 @@ def host_file() -> Path:
     folder = _folder()
     _remove_abandoned(folder)
     return folder / _name(_parent())
-
-
-def check(path: Path) -> None:
-    """Raise OSError or sqlite3.Error unless `path` is, or can become, a file for leases."""
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
 
 
 def _folder() -> Path:

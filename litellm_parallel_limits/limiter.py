@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,6 +22,12 @@ RENEWALS_PER_TTL = 3
 
 PROBE_SECONDS = 1.0
 """From one look at a store that is out to the next."""
+
+LONGEST_PROBE_SECONDS = 16.0
+"""The same for a store that fails again and again: each time doubled, or every second would be an outage."""
+
+STEADY_SECONDS = 10.0
+"""Since an outage; one that comes sooner is the same trouble again."""
 
 CAUTION_SECONDS = 2 * PROBE_SECONDS
 """After an outage in which other workers may not have told the store yet what they admitted alone."""
@@ -75,7 +82,8 @@ class Limiter:
         self._beating: asyncio.Task[None] | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._beaten_at = clock()
-        self._cautious_until = clock()
+        self._recovered_at = -math.inf
+        self._probe_seconds = PROBE_SECONDS
         self._degraded = False
 
     @property
@@ -126,10 +134,15 @@ class Limiter:
             if not (self._is_overdue() or self.store.lost):
                 with suppress(LeasesLostError):
                     return await self._acquire(self._new_lease(limits, model))
-            return await in_time(self._renew_and_acquire(limits, model), max(0, deadline - clock()))
+            renewing = self._renew_and_acquire(limits, model)
+            return await in_time(renewing, max(0, deadline - clock()), undo=self._give_back)
         except (StoreError, TimeoutError) as error:
             self._store_failed("acquire", error)
             return None
+
+    def _give_back(self, answer: Answer) -> None:
+        if isinstance(answer, Admitted):
+            self.store.release(answer.lease)
 
     def _is_overdue(self) -> bool:
         """Whether this process was held up for so long that its leases may have lapsed."""
@@ -137,13 +150,15 @@ class Limiter:
 
     async def _renew_and_acquire(self, limits: Sequence[Limit], model: str) -> Answer:
         await self._beat_once()
+        if self._is_overdue():  # that heartbeat began before this process was held up
+            await self._beat_once()
         if self._degraded:
             raise StoreError("what is held could not be renewed")
         return await self._acquire(self._new_lease(limits, model))
 
     async def _acquire(self, lease: Lease) -> Answer:
         """Ask the store, but only for this worker's share while leases of others may be missing there."""
-        if self.store.settled and self._clock() >= self._cautious_until:
+        if self.store.settled and self._clock() - self._recovered_at >= CAUTION_SECONDS:
             return await self.store.acquire(lease)
         by_share = self._shares.decide(lease, share_beside, self.store.workers)
         if isinstance(by_share, Refused):
@@ -175,10 +190,17 @@ class Limiter:
                 await self._beat_once()
 
     async def _beat_while_out(self) -> None:
+        """Look whether the store is back, at first at once, but later and later if it does not stay."""
+        is_first = self._clock() - self._recovered_at > STEADY_SECONDS
+        self._probe_seconds = (
+            PROBE_SECONDS if is_first else min(2 * self._probe_seconds, LONGEST_PROBE_SECONDS)
+        )
+        if not is_first:
+            await asyncio.sleep(self._probe_seconds)
         while self._degraded:
             await self._beat_once()
             if self._degraded:
-                await asyncio.sleep(PROBE_SECONDS)
+                await asyncio.sleep(self._probe_seconds)
 
     def _beat_once(self) -> Awaitable[None]:
         """Renew what is held, together with everybody who wants that now."""
@@ -207,5 +229,5 @@ class Limiter:
     def _store_answered(self) -> None:
         if self._degraded:
             self._degraded = False
-            self._cautious_until = self._clock() + CAUTION_SECONDS
+            self._recovered_at = self._clock()
             self._observer(StoreRecovered())

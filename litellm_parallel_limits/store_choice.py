@@ -9,13 +9,13 @@ from typing import Any
 
 from litellm.proxy import proxy_server
 
-from litellm_parallel_limits import host_file
 from litellm_parallel_limits.connections import own_client
 from litellm_parallel_limits.errors import ConfigurationError
+from litellm_parallel_limits.host_file import host_file
 from litellm_parallel_limits.logs import logger
 from litellm_parallel_limits.settings import SECTION, Settings
 from litellm_parallel_limits.siblings import has_siblings, workers
-from litellm_parallel_limits.stores import Store
+from litellm_parallel_limits.stores import Store, host
 from litellm_parallel_limits.stores.exchange import Backend
 from litellm_parallel_limits.stores.host import HostBackend
 from litellm_parallel_limits.stores.memory import MemoryStore
@@ -77,7 +77,7 @@ def _redis(cache: Any, settings: Settings) -> Backend:
 
 def _host(settings: Settings) -> Backend | None:
     try:
-        path = settings.host_path or host_file.host_file()
+        path = settings.host_path or host_file()
     except OSError as error:
         logger.error("Parallel limits: no place for a file, so each worker counts alone: %s", error)
         return None
@@ -86,7 +86,7 @@ def _host(settings: Settings) -> Backend | None:
 
 def _check_file(path: Path) -> None:
     try:
-        host_file.check(path)
+        host.check(path)
     except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(
             f"{SECTION}.host_path: {path}: {error}; allowed: a file on this machine that the proxy may write"

@@ -18,12 +18,14 @@ class Exchange:
     """What a worker tells and asks: releases, then renewals, then admissions, in order.
 
     A worker numbers its calls from 1 upwards. `acknowledged` is the number of its last call that was
-    answered, as far as the backend must still know of it, else 0; `epoch` is the last that it was told.
+    answered, 0 if it holds nothing and that was long ago; `lately` tells that it was so short ago that the
+    backend must know of it still. `epoch` is the last that the worker was told.
     """
 
     worker: str
     number: int
     acknowledged: int
+    lately: bool
     epoch: int
     releases: Sequence[Lease] = ()
     renewals: Sequence[Lease] = ()

@@ -17,15 +17,16 @@ from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Refus
 from litellm_parallel_limits.stores import Holding
 from litellm_parallel_limits.stores.exchange import UNKNOWN, Exchange, Reply, settling_seconds
 
-_TABLES = (
-    """
-    CREATE TABLE IF NOT EXISTS leases (
+FORM = 1
+"""Of the tables below. One more with each change: a file may be older than the package."""
+
+_TABLES = {
+    "leases": """(
         scope TEXT, id TEXT, apart INT, worker TEXT, model TEXT, started INT, capacity INT,
-        deadline INT, freed INT, PRIMARY KEY (scope, id)) WITHOUT ROWID
-    """,
-    "CREATE TABLE IF NOT EXISTS workers (worker TEXT PRIMARY KEY, number INT, deadline INT) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS epochs (epoch INT, called INT)",
-)
+        deadline INT, freed INT, PRIMARY KEY (scope, id)) WITHOUT ROWID""",
+    "workers": "(worker TEXT PRIMARY KEY, number INT, deadline INT) WITHOUT ROWID",
+    "epochs": "(epoch INT, called INT)",
+}
 
 _T = TypeVar("_T")
 
@@ -43,7 +44,7 @@ class HostBackend:
     def __init__(
         self, path: Path, *, ttl: float, timeout: float = 0.25, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._path = path
+        self._path = path.absolute()  # or `:memory:` would be no file
         self._ttl_ms = int(ttl * 1000)
         self._settling_ms = int(settling_seconds(ttl) * 1000)
         self._timeout = timeout
@@ -97,8 +98,9 @@ class HostBackend:
         workers, epoch = work.begin(exchange)
         for lease in exchange.releases:
             work.release(lease)
-        for lease in exchange.renewals:
-            work.hold(lease)
+        if exchange.epoch in {UNKNOWN, epoch}:  # as in exchange.lua
+            for lease in exchange.renewals:
+                work.hold(lease)
         is_settled = work.now - epoch >= self._settling_ms
         admits = exchange.epoch == epoch or (exchange.epoch == UNKNOWN and is_settled)
         answers = [work.admit(lease) if admits else None for lease in exchange.admissions]
@@ -128,8 +130,11 @@ class _Work:
         )
         workers = self._number("SELECT COUNT(*) FROM workers")
         epoch = self._number("SELECT epoch FROM epochs")
-        knows_less = last < exchange.acknowledged and (last or workers == 1)  # as in exchange.lua
-        if epoch == UNKNOWN or knows_less or (epoch < 0 and exchange.epoch not in {UNKNOWN, epoch}):
+        # As in exchange.lua.
+        known = exchange.epoch
+        is_behind = last < exchange.acknowledged and (last or exchange.lately or workers == 1)
+        is_lost = epoch == UNKNOWN or abs(known) > abs(epoch) or (known == epoch and is_behind)
+        if is_lost or (epoch < 0 and known not in {UNKNOWN, epoch}):
             epoch = -self.now if exchange.epoch == UNKNOWN else self.now
         self._do("DELETE FROM epochs")
         self._do("INSERT INTO epochs VALUES (:epoch, :now)", epoch=epoch)
@@ -174,8 +179,8 @@ class _Work:
     def free(self, scope: Scope, lease: str | None) -> int:
         """Free the slots in `scope`, of `lease` only if one is named."""
         self._do(
-            "UPDATE leases SET freed = 1, deadline = :deadline WHERE scope = :scope AND (:id IS NULL OR id = :id) "
-            "AND NOT freed AND deadline >= :now",
+            "UPDATE leases SET freed = 1, deadline = :deadline WHERE scope = :scope "
+            "AND (:id IS NULL OR id = :id) AND NOT freed AND deadline >= :now",
             scope=scope.key,
             id=lease,
         )
@@ -190,7 +195,7 @@ class _Work:
         return [Holding(Scope.parse(scope), *rest) for scope, *rest in rows]
 
     def _forget(self) -> None:
-        for table in ("leases", "workers", "epochs"):
+        for table in _TABLES:
             self._do(f"DELETE FROM {table}")  # noqa: S608 (our own names)
 
     def _count(self, limit: Limit) -> int:
@@ -217,20 +222,43 @@ def _stored(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _connect(path: Path, timeout: float) -> sqlite3.Connection:
-    with suppress(FileExistsError):  # SQLite would let others read it
+def check(path: Path) -> None:
+    """Raise OSError or sqlite3.Error unless `path` is, or can become, a file for leases."""
+    _create(path)
+    if not os.access(path, os.W_OK):
+        raise PermissionError(f"{path} cannot be written to")
+    with closing(sqlite3.connect(path.absolute())) as connection:
+        connection.execute("PRAGMA schema_version")
+
+
+def _create(path: Path) -> None:
+    """Make sure that there is a file, if need be one that nobody else may read: SQLite would let them."""
+    with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def _connect(path: Path, timeout: float) -> sqlite3.Connection:
+    _create(path)
     connection = sqlite3.connect(path, timeout=timeout, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = OFF")  # a crash of the machine ends its requests as well
         with closing(connection.cursor()) as cursor, _transaction(cursor):
-            for table in _TABLES:
-                cursor.execute(table)
+            _make_tables(cursor)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _make_tables(cursor: sqlite3.Cursor) -> None:
+    """Make the tables where they are missing, and anew where they are of another form."""
+    if cursor.execute("PRAGMA user_version").fetchone() != (FORM,):
+        for name in _TABLES:
+            cursor.execute(f"DROP TABLE IF EXISTS {name}")
+        cursor.execute(f"PRAGMA user_version = {FORM}")
+    for name, columns in _TABLES.items():
+        cursor.execute(f"CREATE TABLE IF NOT EXISTS {name} {columns}")
 
 
 @contextmanager

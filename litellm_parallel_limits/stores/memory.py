@@ -67,9 +67,9 @@ class MemoryStore:
 
     async def renew(self, leases: Sequence[Lease]) -> None:
         """Let the leases live a full time to live from now."""
+        self._forget_lapsed()
         for lease in leases:
             self._hold(lease)
-        self._forget_lapsed()
 
     async def snapshot(self) -> Snapshot:
         """Return every slot in use."""

@@ -106,7 +106,13 @@ class RedisBackend:
             [*keys, self._key("epoch")], [self._ttl_ms, self._settling_ms, EPOCH_SECONDS * 1000]
         )
         args = command.args
-        args += (exchange.worker, exchange.number, exchange.acknowledged, exchange.epoch)
+        args += (
+            exchange.worker,
+            exchange.number,
+            exchange.acknowledged,
+            int(exchange.lately),
+            exchange.epoch,
+        )
         released = _slots(exchange.releases)
         args.append(len(released))
         for lease, limit in released:

@@ -79,6 +79,7 @@ class SharedStore:
         self._epoch = UNKNOWN
         self._settled_at = 0.0
         self._is_lost = False
+        self._losses = 0
         self._ahead_ms = backend.now_ms() - int(time.monotonic() * 1000)
         self._workers = self._least_workers = workers
 
@@ -128,10 +129,10 @@ class SharedStore:
 
     async def renew(self, leases: Sequence[Lease]) -> None:
         """Let the leases live a full time to live from now, those that were lost as well."""
-        epoch = self._epoch
+        losses = self._losses
         self._renewals.update((lease.id, lease) for lease in leases)
         await self._told()
-        if self._epoch != epoch != UNKNOWN:
+        if self._losses != losses:
             raise LeasesLostError("leases were lost while they were renewed")
         self._is_lost = False
 
@@ -203,11 +204,12 @@ class SharedStore:
 
     def _exchange(self, batch: _Batch) -> Exchange:
         self._number += 1
-        is_remembered = time.monotonic() - self._acknowledged_at < self._ttl / 2
+        lately = time.monotonic() - self._acknowledged_at < self._ttl / 2
         return Exchange(
             self._worker,
             self._number,
-            self._acknowledged if is_remembered or batch.renewals else 0,
+            self._acknowledged if lately or batch.renewals else 0,
+            lately,
             self._epoch,
             [lease for lease, _ in batch.releases.values()],
             list(batch.renewals.values()),
@@ -233,6 +235,7 @@ class SharedStore:
     def _lost(self, batch: _Batch) -> None:
         """Let nobody be admitted until everything that is held was renewed."""
         self._is_lost = True
+        self._losses += 1
         asked = [*batch.admissions.values(), *self._admissions.values()]
         self._admissions.clear()
         _set_all((admission.answer for admission in asked), LeasesLostError("leases were lost"))

@@ -6,7 +6,8 @@
 --        4  the epoch: when Redis was last found without leases that it had, in ms; below zero if never
 --        5… the leases of a scope (sorted sets: member, by deadline), named below by their index here
 -- ARGV   in ms: time to live of a lease, how long an epoch is unsettled, time to live of the epoch
---        worker, number of this call, number of its last call that Redis must know of, epoch it knows of
+--        worker, number of this call, number of its last call that was answered (0 if it matters no more),
+--        1 if that was so short ago that Redis must know of it still, epoch that it knows of
 --        number of releases,   for each: key, key of those apart, member
 --        number of renewals,   for each: key, scope, member
 --        number of admissions, for each: number of limits, for each limit:
@@ -75,7 +76,8 @@ local function unexpired(key)
   return redis.call('ZCOUNT', key, now, '+inf')
 end
 
-local worker, call, acknowledged, known = take(), take_number(), take_number(), take_number()
+local worker, call, acknowledged = take(), take_number(), take_number()
+local lately, known = take() == '1', take_number()
 local last = tonumber(redis.call('GET', KEYS[3]) or '0')
 if call < last then
   return redis.error_reply('LATE a later call of this worker was here before')
@@ -86,11 +88,13 @@ prune(KEYS[1])
 prune(KEYS[2])
 hold(KEYS[1], worker)
 
--- Leases are lost with the epoch itself (flush, restart), where Redis knows less of this worker than it
--- did (a replica that was behind), or where nobody called for so long that all of them have lapsed.
+-- Leases are lost with the epoch itself (flush, restart); where this one is older than one that is known, or
+-- Redis knows less of this worker than it did in the same epoch (a replica that was behind); or where this
+-- worker's have lapsed and nobody else is there (all have).
 local function is_lost(epoch)
   local is_alone = redis.call('ZCARD', KEYS[1]) == 1
-  return epoch == 0 or math.abs(epoch) > now or (last < acknowledged and (last > 0 or is_alone))
+  local is_behind = known == epoch and last < acknowledged and (last > 0 or lately or is_alone)
+  return epoch == 0 or math.abs(epoch) > now or math.abs(known) > math.abs(epoch) or is_behind
 end
 
 -- The epoch that a worker begins who knew no other is taken for the first, before which there were no
@@ -105,11 +109,16 @@ for _ = 1, take_number() do
   release(take_key(), take_key(), take())
 end
 
+-- A call that knows of another epoch was made before leases were lost. It may have been held up since, and
+-- its sender have released what it would renew; if not, the reply lets it renew everything once more.
+local is_stranger = known ~= 0 and known ~= epoch
 for _ = 1, take_number() do
   local key, scope, member = take_key(), take(), take()
-  prune(key)
-  renew(key, member)
-  hold(KEYS[2], scope)
+  if not is_stranger then
+    prune(key)
+    renew(key, member)
+    hold(KEYS[2], scope)
+  end
 end
 
 local function take_limit()
