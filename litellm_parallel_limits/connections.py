@@ -13,6 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
+from litellm_parallel_limits.background import start
+
 STEP_SECONDS = 1.0
 """For each step of connecting: reaching a server, its greeting, asking a sentinel or node who is who. A
 machine that is gone answers nothing at all, and the next one is asked only then."""
@@ -96,7 +98,8 @@ class OwnClient:
     async def _connected(self) -> None:
         """Return once there is a connection, which others may wait for as well."""
         if self._connecting is None:
-            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+            self._connecting = start(self._connect())
+            self._connecting.add_done_callback(_look_at)
         await asyncio.shield(self._connecting)
 
     async def _connect(self) -> None:
@@ -116,6 +119,12 @@ class OwnClient:
             former, self._client = self._client, self._make()
             await _close(former)
         await self._client.zrange(self._key, 0, 0)  # what we call anyway: a user may be allowed little else
+
+
+def _look_at(connecting: asyncio.Task[None]) -> None:
+    # Or asyncio would complain of an error that nobody waits for any more; the next call meets it again.
+    if not connecting.cancelled():
+        connecting.exception()
 
 
 def _client(settings: Mapping[str, Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from litellm_parallel_limits.errors import StoreError
 from litellm_parallel_limits.limits import Admitted, Lease, Refused
 
 
@@ -18,10 +19,10 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class StoreFailed:
-    """The store could not answer an `operation`: `acquire`, `renew` or `snapshot`."""
+    """The store could not answer an `operation`: `acquire` or `renew`."""
 
     operation: str
-    error: Exception
+    error: StoreError
 
 
 @dataclass(frozen=True, slots=True)

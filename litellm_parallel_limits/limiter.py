@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from litellm_parallel_limits.background import start
 from litellm_parallel_limits.deadlines import in_time
 from litellm_parallel_limits.errors import LeasesLostError, StoreError
 from litellm_parallel_limits.events import Observer, Released, StoreFailed, StoreRecovered
@@ -23,11 +24,8 @@ RENEWALS_PER_TTL = 3
 PROBE_SECONDS = 1.0
 """From one look at a store that is out to the next."""
 
-LONGEST_PROBE_SECONDS = 16.0
-"""The same for a store that fails again and again: each time doubled, or every second would be an outage."""
-
 STEADY_SECONDS = 10.0
-"""Since an outage; one that comes sooner is the same trouble again."""
+"""Since an outage; one that comes sooner is the same trouble again, and is given twice the time to pass."""
 
 CAUTION_SECONDS = 2 * PROBE_SECONDS
 """After an outage in which other workers may not have told the store yet what they admitted alone."""
@@ -135,10 +133,13 @@ class Limiter:
                 with suppress(LeasesLostError):
                     return await self._acquire(self._new_lease(limits, model))
             renewing = self._renew_and_acquire(limits, model)
-            return await in_time(renewing, max(0, deadline - clock()), undo=self._give_back)
-        except (StoreError, TimeoutError) as error:
+            left = max(self._timeout / 4, deadline - clock())  # this event loop may have been held up
+            return await in_time(renewing, left, undo=self._give_back)
+        except StoreError as error:
             self._store_failed("acquire", error)
-            return None
+        except TimeoutError:
+            self._go_on_alone()  # why, the heartbeat finds out
+        return None
 
     def _give_back(self, answer: Answer) -> None:
         if isinstance(answer, Admitted):
@@ -174,7 +175,7 @@ class Limiter:
         self._shares.add(admitted.lease)
         if self._heartbeat is None or self._heartbeat.done():
             self._beaten_at = self._clock()
-            self._heartbeat = asyncio.get_running_loop().create_task(self._beat_while_held())
+            self._heartbeat = start(self._beat_while_held())
         return Permit(admitted, self._release)
 
     def _release(self, lease: Lease) -> None:
@@ -190,12 +191,8 @@ class Limiter:
                 await self._beat_once()
 
     async def _beat_while_out(self) -> None:
-        """Look whether the store is back, at first at once, but later and later if it does not stay."""
-        is_first = self._clock() - self._recovered_at > STEADY_SECONDS
-        self._probe_seconds = (
-            PROBE_SECONDS if is_first else min(2 * self._probe_seconds, LONGEST_PROBE_SECONDS)
-        )
-        if not is_first:
+        """Look whether the store is back: at once, or after a while where it does not stay."""
+        if self._probe_seconds > PROBE_SECONDS:
             await asyncio.sleep(self._probe_seconds)
         while self._degraded:
             await self._beat_once()
@@ -205,7 +202,7 @@ class Limiter:
     def _beat_once(self) -> Awaitable[None]:
         """Renew what is held, together with everybody who wants that now."""
         if self._beating is None or self._beating.done():
-            self._beating = asyncio.get_running_loop().create_task(self.beat())
+            self._beating = start(self.beat())
         return asyncio.shield(self._beating)
 
     async def _renew_all(self) -> set[str]:
@@ -220,11 +217,18 @@ class Limiter:
         await self.store.renew([lease for lease, _ in told.values()])
         return set(told)
 
-    def _store_failed(self, operation: str, error: Exception) -> None:
-        self._degraded = True
+    def _store_failed(self, operation: str, error: StoreError) -> None:
+        self._go_on_alone()
         self._observer(StoreFailed(operation, error))
+
+    def _go_on_alone(self) -> None:
+        if not self._degraded:
+            self._degraded = True
+            is_again = self._clock() - self._recovered_at < STEADY_SECONDS
+            later = min(2 * self._probe_seconds, max(PROBE_SECONDS, self._interval))
+            self._probe_seconds = later if is_again else PROBE_SECONDS
         if self._recovery is None or self._recovery.done():
-            self._recovery = asyncio.get_running_loop().create_task(self._beat_while_out())
+            self._recovery = start(self._beat_while_out())
 
     def _store_answered(self) -> None:
         if self._degraded:

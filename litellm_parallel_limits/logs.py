@@ -24,7 +24,7 @@ class Log:
                 logger.error(
                     "Parallel limits: the store is out (%s: %s); on_store_failure holds", operation, error
                 )
-            case StoreRecovered():
+            case StoreRecovered() if self._store_is_out:
                 self._store_is_out = False
                 logger.warning("Parallel limits: the store is back")
             case InvalidLimit(source) if source not in self._invalid:

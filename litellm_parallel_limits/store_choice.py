@@ -60,7 +60,10 @@ def choose(settings: Settings, worker: str, environment: Mapping[str, str]) -> S
 def _backend(settings: Settings, environment: Mapping[str, str]) -> Backend | None:
     cache = _redis_cache() if settings.store in {"auto", "redis"} else None
     if cache is not None:
-        return _redis(cache, settings)
+        try:
+            return _redis(cache, settings)
+        except Exception as error:  # noqa: BLE001 (LiteLLM's; no request may fail for it)
+            logger.error("Parallel limits: no client for LiteLLM's Redis, workers count without: %s", error)
     if settings.store == "redis":
         logger.error("Parallel limits: store is redis, but LiteLLM has none; its workers count without it")
     if settings.store == "host" or (settings.store != "memory" and has_siblings(environment)):
@@ -76,12 +79,14 @@ def _redis(cache: Any, settings: Settings) -> Backend:
 
 
 def _host(settings: Settings) -> Backend | None:
+    timeout = settings.store_timeout_ms / 1000
+    if settings.host_path is not None:
+        return HostBackend(settings.host_path, ttl=settings.lease_ttl, timeout=timeout)
     try:
-        path = settings.host_path or host_file()
+        return HostBackend(host_file(), ttl=settings.lease_ttl, timeout=timeout, prepare=host_file)
     except OSError as error:
         logger.error("Parallel limits: no place for a file, so each worker counts alone: %s", error)
         return None
-    return HostBackend(path, ttl=settings.lease_ttl, timeout=settings.store_timeout_ms / 1000)
 
 
 def _check_file(path: Path) -> None:

@@ -16,7 +16,7 @@ PACKAGE = "litellm_parallel_limits"
 ROOT = Path(litellm_parallel_limits.__file__).parent
 
 LAYERS = (
-    {"limits", "errors", "patterns", "deadlines", "tables", "siblings", "host_file"},
+    {"limits", "errors", "patterns", "deadlines", "tables", "siblings", "host_file", "background"},
     {"policy", "events", "stores", "shares"},
     {"stores.memory", "stores.exchange"},
     {"stores.shared", "stores.redis", "stores.host"},

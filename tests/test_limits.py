@@ -119,7 +119,7 @@ def test_hash_of_a_long_identity_cannot_be_forged() -> None:
 @settings(deadline=None)
 def test_key_tells_its_scope(scope: Scope) -> None:
     """A scope is read back from its key, but for identities too long to stand there."""
-    assume(len(scope.key) <= LONGEST_IDENTITY)
+    assume("=*" not in scope.key)
     assert Scope.parse(scope.key) == scope
 
 

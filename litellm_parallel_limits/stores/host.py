@@ -17,16 +17,14 @@ from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Refus
 from litellm_parallel_limits.stores import Holding
 from litellm_parallel_limits.stores.exchange import UNKNOWN, Exchange, Reply, settling_seconds
 
-FORM = 1
-"""Of the tables below. One more with each change: a file may be older than the package."""
-
 _TABLES = {
-    "leases": """(
+    "leases_1": """(
         scope TEXT, id TEXT, apart INT, worker TEXT, model TEXT, started INT, capacity INT,
         deadline INT, freed INT, PRIMARY KEY (scope, id)) WITHOUT ROWID""",
-    "workers": "(worker TEXT PRIMARY KEY, number INT, deadline INT) WITHOUT ROWID",
-    "epochs": "(epoch INT, called INT)",
+    "workers_1": "(worker TEXT PRIMARY KEY, number INT, deadline INT) WITHOUT ROWID",
+    "epochs_1": "(epoch INT, called INT)",
 }
+"""Who changes a table gives it the next number: workers of an older version may use the file as well."""
 
 _T = TypeVar("_T")
 
@@ -36,19 +34,26 @@ class HostBackend:
 
     Every worker opens the file for itself, and makes it anew where it is gone. `timeout` is how many
     seconds it waits while others write. `clock` returns seconds that never go back and are the same for
-    all processes of the machine.
+    all processes of the machine. `prepare` makes a place for the file, where that may vanish.
     """
 
     name = "host"
 
     def __init__(
-        self, path: Path, *, ttl: float, timeout: float = 0.25, clock: Callable[[], float] = time.monotonic
+        self,
+        path: Path,
+        *,
+        ttl: float,
+        timeout: float = 0.25,
+        clock: Callable[[], float] = time.monotonic,
+        prepare: Callable[[], object] = lambda: None,
     ) -> None:
         self._path = path.absolute()  # or `:memory:` would be no file
         self._ttl_ms = int(ttl * 1000)
         self._settling_ms = int(settling_seconds(ttl) * 1000)
         self._timeout = timeout
         self._clock = clock
+        self._prepare = prepare
         # One thread, so that a call never comes after a later one, whenever it was given up.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="litellm_parallel_limits")
         self._opened: tuple[sqlite3.Connection, os.stat_result] | None = None
@@ -78,15 +83,22 @@ class HostBackend:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
 
     def _transact(self, work: Callable[[_Work], _T]) -> _T:
-        with closing(self._connection().cursor()) as cursor, _transaction(cursor):
-            return work(_Work(cursor, self.now_ms(), self._ttl_ms))
+        try:
+            with closing(self._connection().cursor()) as cursor, _transaction(cursor):
+                return work(_Work(cursor, self.now_ms(), self._ttl_ms))
+        except sqlite3.Error:
+            self._close()  # the next call finds out what is there
+            raise
 
     def _connection(self) -> sqlite3.Connection:
         """Return a connection to the file that is there now, even if it is not the one that was."""
         if self._opened is not None and not _is_at(self._path, self._opened[1]):
             self._close()
         if self._opened is None:
-            self._opened = _connect(self._path, self._timeout), self._path.stat()
+            self._prepare()
+            _create(self._path)
+            created = self._path.stat()
+            self._opened = _connect(self._path, self._timeout), created
         return self._opened[0]
 
     def _close(self) -> None:
@@ -117,39 +129,39 @@ class _Work:
 
     def begin(self, exchange: Exchange) -> tuple[int, int]:
         """Take note of the worker, and return how many live and the epoch, anew where leases were lost."""
-        if self._number("SELECT called FROM epochs") > self.now:  # the machine, and its clock, began anew
+        if self._number("SELECT called FROM epochs_1") > self.now:  # the machine, and its clock, began anew
             self._forget()
-        self._do("DELETE FROM workers WHERE deadline < :now")
+        self._do("DELETE FROM workers_1 WHERE deadline < :now")
         if exchange.renewals:
-            self._do("DELETE FROM leases WHERE deadline < :now")
-        last = self._number("SELECT number FROM workers WHERE worker = :worker", worker=exchange.worker)
+            self._do("DELETE FROM leases_1 WHERE deadline < :now")
+        last = self._number("SELECT number FROM workers_1 WHERE worker = :worker", worker=exchange.worker)
         self._do(
-            "REPLACE INTO workers VALUES (:worker, :number, :deadline)",
+            "REPLACE INTO workers_1 VALUES (:worker, :number, :deadline)",
             worker=exchange.worker,
             number=exchange.number,
         )
-        workers = self._number("SELECT COUNT(*) FROM workers")
-        epoch = self._number("SELECT epoch FROM epochs")
+        workers = self._number("SELECT COUNT(*) FROM workers_1")
+        epoch = self._number("SELECT epoch FROM epochs_1")
         # As in exchange.lua.
         known = exchange.epoch
         is_behind = last < exchange.acknowledged and (last or exchange.lately or workers == 1)
         is_lost = epoch == UNKNOWN or abs(known) > abs(epoch) or (known == epoch and is_behind)
         if is_lost or (epoch < 0 and known not in {UNKNOWN, epoch}):
             epoch = -self.now if exchange.epoch == UNKNOWN else self.now
-        self._do("DELETE FROM epochs")
-        self._do("INSERT INTO epochs VALUES (:epoch, :now)", epoch=epoch)
+        self._do("DELETE FROM epochs_1")
+        self._do("INSERT INTO epochs_1 VALUES (:epoch, :now)", epoch=epoch)
         return workers, epoch
 
     def release(self, lease: Lease) -> None:
         """Free every slot of the lease."""
         for limit in lease.limits:
-            self._do("DELETE FROM leases WHERE scope = :scope AND id = :id", **_place(lease, limit))
+            self._do("DELETE FROM leases_1 WHERE scope = :scope AND id = :id", **_place(lease, limit))
 
     def hold(self, lease: Lease) -> None:
         """Let every slot of the lease live until the deadline; one that was freed stays free."""
         for limit in lease.limits:
             self._do(
-                "INSERT INTO leases VALUES "
+                "INSERT INTO leases_1 VALUES "
                 "(:scope, :id, :apart, :worker, :model, :started, :capacity, :deadline, 0) "
                 "ON CONFLICT (scope, id) DO UPDATE SET deadline = :deadline",
                 **_place(lease, limit),
@@ -179,7 +191,7 @@ class _Work:
     def free(self, scope: Scope, lease: str | None) -> int:
         """Free the slots in `scope`, of `lease` only if one is named."""
         self._do(
-            "UPDATE leases SET freed = 1, deadline = :deadline WHERE scope = :scope "
+            "UPDATE leases_1 SET freed = 1, deadline = :deadline WHERE scope = :scope "
             "AND (:id IS NULL OR id = :id) AND NOT freed AND deadline >= :now",
             scope=scope.key,
             id=lease,
@@ -189,7 +201,7 @@ class _Work:
     def holdings(self) -> Sequence[Holding]:
         """Return every slot in use."""
         rows = self._do(
-            "SELECT scope, id, worker, model, started, capacity FROM leases "
+            "SELECT scope, id, worker, model, started, capacity FROM leases_1 "
             "WHERE NOT freed AND deadline >= :now"
         )
         return [Holding(Scope.parse(scope), *rest) for scope, *rest in rows]
@@ -200,7 +212,7 @@ class _Work:
 
     def _count(self, limit: Limit) -> int:
         return self._number(
-            "SELECT COUNT(*) FROM leases WHERE scope = :scope "
+            "SELECT COUNT(*) FROM leases_1 WHERE scope = :scope "
             "AND NOT apart AND NOT freed AND deadline >= :now",
             scope=limit.scope.key,
         )
@@ -238,27 +250,17 @@ def _create(path: Path) -> None:
 
 
 def _connect(path: Path, timeout: float) -> sqlite3.Connection:
-    _create(path)
     connection = sqlite3.connect(path, timeout=timeout, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = OFF")  # a crash of the machine ends its requests as well
         with closing(connection.cursor()) as cursor, _transaction(cursor):
-            _make_tables(cursor)
+            for name, columns in _TABLES.items():
+                cursor.execute(f"CREATE TABLE IF NOT EXISTS {name} {columns}")
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _make_tables(cursor: sqlite3.Cursor) -> None:
-    """Make the tables where they are missing, and anew where they are of another form."""
-    if cursor.execute("PRAGMA user_version").fetchone() != (FORM,):
-        for name in _TABLES:
-            cursor.execute(f"DROP TABLE IF EXISTS {name}")
-        cursor.execute(f"PRAGMA user_version = {FORM}")
-    for name, columns in _TABLES.items():
-        cursor.execute(f"CREATE TABLE IF NOT EXISTS {name} {columns}")
 
 
 @contextmanager

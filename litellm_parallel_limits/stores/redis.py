@@ -19,9 +19,6 @@ ROOT = "{litellm_parallel_limits}"
 MOST_PLACES = 500
 """Keys looked at in one call: about 0.4 ms of Redis."""
 
-EPOCH_SECONDS = 86_400
-"""A Redis that nobody has called for a day need not remember that it was there: no lease can be left."""
-
 _LUA = files("litellm_parallel_limits.stores") / "lua"
 
 
@@ -102,9 +99,7 @@ class RedisBackend:
 
     def _command(self, exchange: Exchange) -> _Command:
         keys = [self._key("workers"), self._key("scopes"), self._key("worker", exchange.worker)]
-        command = _Command(
-            [*keys, self._key("epoch")], [self._ttl_ms, self._settling_ms, EPOCH_SECONDS * 1000]
-        )
+        command = _Command([*keys, self._key("epoch")], [self._ttl_ms, self._settling_ms])
         args = command.args
         args += (
             exchange.worker,

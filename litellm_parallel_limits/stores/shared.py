@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from litellm_parallel_limits.background import start
 from litellm_parallel_limits.deadlines import in_time, wait
 from litellm_parallel_limits.errors import LeasesLostError, StoreError
 from litellm_parallel_limits.limits import Answer, Lease, Scope
@@ -164,7 +165,7 @@ class SharedStore:
 
     def _send(self) -> None:
         if self._sending is None or self._sending.done():
-            self._sending = asyncio.get_running_loop().create_task(self._send_all())
+            self._sending = start(self._send_all())
 
     async def _send_all(self) -> None:
         while self._releases or self._renewing or self._admissions:
@@ -269,7 +270,7 @@ class SharedStore:
             return await in_time(call, self._timeout)
         except TimeoutError as error:
             raise StoreError(str(error)) from error
-        except Exception as error:  # redis-py, SQLite, TLS, name look-ups, credentials of the operator's
+        except Exception as error:  # of redis-py, SQLite, TLS, credentials: its text may be a secret
             raise StoreError(f"{self.name} failed: {type(error).__name__}") from error
 
 

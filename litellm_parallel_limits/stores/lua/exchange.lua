@@ -5,7 +5,7 @@
 --        3  the number of this worker's last call
 --        4  the epoch: when Redis was last found without leases that it had, in ms; below zero if never
 --        5… the leases of a scope (sorted sets: member, by deadline), named below by their index here
--- ARGV   in ms: time to live of a lease, how long an epoch is unsettled, time to live of the epoch
+-- ARGV   time to live of a lease and how long an epoch is unsettled, in ms
 --        worker, number of this call, number of its last call that was answered (0 if it matters no more),
 --        1 if that was so short ago that Redis must know of it still, epoch that it knows of
 --        number of releases,   for each: key, key of those apart, member
@@ -41,7 +41,7 @@ end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local ttl, settling, memory = take_number(), take_number(), take_number()
+local ttl, settling = take_number(), take_number()
 local deadline = now + ttl
 
 -- Adds `member` until `deadline`; the key vanishes with the last deadline in it.
@@ -102,8 +102,8 @@ end
 local epoch = tonumber(redis.call('GET', KEYS[4]) or '0')
 if is_lost(epoch) or (epoch < 0 and known ~= 0 and known ~= epoch) then
   epoch = known == 0 and -now or now
+  redis.call('SET', KEYS[4], epoch)
 end
-redis.call('SET', KEYS[4], epoch, 'PX', memory)
 
 for _ = 1, take_number() do
   release(take_key(), take_key(), take())

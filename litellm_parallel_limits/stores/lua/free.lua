@@ -14,7 +14,9 @@ for _, key in ipairs(KEYS) do
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', key, now, '+inf')) do
     if string.sub(member, 1, #beginning) == beginning then
       redis.call('ZADD', key, -(now + ttl), member)
-      redis.call('PEXPIRE', key, ttl + 1)
+      if redis.call('PTTL', key) < ttl then
+        redis.call('PEXPIRE', key, ttl + 1)
+      end
       freed = freed + 1
     end
   end
