@@ -73,6 +73,6 @@ class Backend(Protocol):
 def settling_seconds(ttl: float) -> float:
     """Return how long after a loss leases of other workers may still be missing.
 
-    Half a time to live: the third after which each worker renews, and half of that for being late.
+    A time to live: a lease that has not been renewed for so long has lapsed.
     """
-    return ttl / 2
+    return ttl

@@ -107,6 +107,7 @@ class SharedStore:
         """Take one slot in each of the lease's limits, or none where an enforced one is full."""
         if self._is_lost:
             raise LeasesLostError("what this worker holds has not been renewed since leases were lost")
+        began = time.monotonic()
         answer: asyncio.Future[Answer | StoreError] = asyncio.get_running_loop().create_future()
         self._admissions[lease.id] = _Admission(lease, answer)
         self._send()
@@ -115,6 +116,10 @@ class SharedStore:
             outcome = answer.result() if answer.done() else StoreError(f"no answer in {self._timeout:g} s")
             if isinstance(outcome, StoreError):
                 raise outcome
+            if (
+                time.monotonic() - began > self._ttl / 3
+            ):  # held up: it may have lapsed, and the others with it
+                raise LeasesLostError("the answer came a heartbeat ago")
         except BaseException:
             self.release(lease)  # it may have been granted, or be granted yet
             raise
