@@ -113,7 +113,7 @@ class HostBackend:
         if exchange.epoch in {UNKNOWN, epoch}:  # as in exchange.lua
             for lease in exchange.renewals:
                 work.hold(lease)
-        is_settled = work.now - epoch >= self._settling_ms
+        is_settled = epoch < 0 or work.now - epoch >= self._settling_ms
         admits = exchange.epoch == epoch or (exchange.epoch == UNKNOWN and is_settled)
         answers = [work.admit(lease) if admits else None for lease in exchange.admissions]
         return Reply(work.now, workers, epoch, answers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -227,7 +228,8 @@ class SharedStore:
         self._acknowledged, self._acknowledged_at = self._number, began
         now = time.monotonic()
         self._ahead_ms = reply.now_ms - int(now * 1000)
-        self._settled_at = now + settling_seconds(self._ttl) - (reply.now_ms - reply.epoch) / 1000
+        age = (reply.now_ms - reply.epoch) / 1000 if reply.epoch > 0 else math.inf
+        self._settled_at = now + settling_seconds(self._ttl) - age
         self._workers = max(self._least_workers if self.settled else self._workers, reply.workers)
         is_new = self._epoch not in {UNKNOWN, reply.epoch} or None in reply.answers
         self._epoch = reply.epoch
