@@ -40,6 +40,10 @@ class ForgetfulStore(MemoryStore):
     def lose(self) -> None:
         """Forget everything."""
         self.settled, self._is_lost = False, True
+        self.forget()
+
+    def forget(self) -> None:
+        """Let every lease lapse."""
         self._places.clear()
 
     async def acquire(self, lease: Lease) -> Answer:
@@ -125,6 +129,35 @@ async def test_a_store_that_keeps_losing_is_out(
     store.during = 2
     assert await limiter.admit([limit()]) == Refused(limit(), 1, "store_unavailable")
     assert any(isinstance(event, StoreFailed) for event in events)
+
+
+@pytest.mark.parametrize("turns", range(30))
+async def test_who_gives_up_while_it_is_told_holds_nothing(
+    limiter: Limiter, store: ForgetfulStore, turns: int
+) -> None:
+    """A request cancelled at any moment of the renewal and the admission after it has its slot, or nobody."""
+    store.lose()
+    asking = asyncio.create_task(limiter.admit([limit()]))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    asking.cancel()
+    (answer,) = await asyncio.gather(asking, return_exceptions=True)
+    for _ in range(30):
+        await asyncio.sleep(0)
+    assert len((await store.snapshot()).holdings) == isinstance(answer, Permit)
+
+
+async def test_a_renewal_from_before_a_pause_does_not_count() -> None:
+    """A process held up while its heartbeat was under way renews again before it admits anyone."""
+    clock, store = Clock(), ForgetfulStore()
+    limiter = Limiter(store, ttl=TTL, clock=clock)
+    await admitted(limiter, limit())
+    beating = asyncio.create_task(limiter.beat())
+    await asyncio.sleep(0)
+    clock.advance(2 * TTL)
+    store.forget()
+    await beating
+    assert isinstance(await limiter.admit([limit()]), Refused)
 
 
 @pytest.mark.parametrize(

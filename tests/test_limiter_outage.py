@@ -246,6 +246,26 @@ async def test_share_holds_on_for_a_moment(limiter: Limiter, shared: FaultyStore
     assert await number_admitted(limiter, limit(capacity=4)) == 2
 
 
+async def test_store_that_comes_and_goes_is_given_time(
+    limiter: Limiter, shared: FaultyStore, clock: Clock
+) -> None:
+    """A store that fails again soon after it was back is not looked at at once; one that was steady is."""
+    looked = []
+    for steady in (1, CAUTION_SECONDS, 60):
+        shared.out = True
+        await admitted(limiter, limit(capacity=9))
+        shared.out = False
+        await turns(20)
+        looked.append(not limiter.degraded)
+        await limiter.beat()
+        clock.advance(steady)
+    assert looked == [True, False, False]
+    shared.out = True
+    await admitted(limiter, limit(capacity=99))
+    shared.out = False
+    await turns_until(lambda: not limiter.degraded)
+
+
 async def test_lease_granted_without_the_store_has_a_name_that_it_never_heard(
     limiter: Limiter, shared: FaultyStore
 ) -> None:
@@ -294,6 +314,12 @@ async def test_snapshot_of_a_store_that_is_back_is_whole(limiter: Limiter, share
     shared.out = False
     await turns_until(lambda: not limiter.degraded)
     assert (await limiter.snapshot()).is_whole
+
+
+async def turns(number: int) -> None:
+    """Let others go on."""
+    for _ in range(number):
+        await asyncio.sleep(0)
 
 
 async def turns_until(holds: Callable[[], bool]) -> None:

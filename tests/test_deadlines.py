@@ -1,0 +1,67 @@
+"""Who waits for an answer gets it in time, or leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+
+import pytest
+
+from litellm_parallel_limits.deadlines import in_time
+
+given_back: list[str] = []
+
+
+async def answer(turns: int) -> str:
+    """Return an answer after some turns of the event loop, and not be put off by a cancellation."""
+    for _ in range(turns):
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+    return "answer"
+
+
+async def test_answer_in_time_is_returned() -> None:
+    """Who has its answer in time gives nothing back."""
+    given_back.clear()
+    assert await in_time(answer(3), 1, undo=given_back.append) == "answer"
+    await asyncio.sleep(0)
+    assert given_back == []
+
+
+async def test_no_answer_is_an_error() -> None:
+    """Who has no answer in time is told so, and what it waited for is cancelled."""
+    silent = asyncio.Event()
+    waiting = asyncio.create_task(silent.wait())
+    with pytest.raises(TimeoutError, match=r"no answer in 0\.01 s"):
+        await in_time(waiting, 0.01)
+    await asyncio.sleep(0)
+    assert waiting.cancelled()
+
+
+async def test_error_is_raised_as_it_is() -> None:
+    """What fails in time fails for whoever waits."""
+    with pytest.raises(ZeroDivisionError):
+        await in_time(asyncio.to_thread(lambda: 1 / 0), 1)
+
+
+@pytest.mark.parametrize("turns", range(1, 8))
+async def test_cancelled_wait_gives_back_what_comes(turns: int) -> None:
+    """Who is cancelled at any moment has its answer, or it is given back: never neither, never both."""
+    given_back.clear()
+    waiting = asyncio.create_task(in_time(answer(3), 1, undo=given_back.append))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    (had,) = await asyncio.gather(waiting, return_exceptions=True)
+    for _ in range(8):
+        await asyncio.sleep(0)
+    assert (had == "answer") != (given_back == ["answer"])
+
+
+async def test_an_event_loop_that_was_held_up_looks_again() -> None:
+    """An answer that was there in time is seen, however late this process looks."""
+    answering = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(0.06, answering.set_result, "answer")
+    asyncio.get_running_loop().call_later(0.01, time.sleep, 0.3)
+    assert await in_time(answering, 0.1) == "answer"
