@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from litellm_parallel_limits.errors import LeasesLostError, StoreError
 from litellm_parallel_limits.limits import Admitted, Lease, Limit
 from litellm_parallel_limits.stores import Store
 from tests.samples import lease
@@ -14,6 +15,23 @@ async def admitted(store: Store, lease: Lease) -> Lease:
     answer = await store.acquire(lease)
     assert isinstance(answer, Admitted), answer
     return answer.lease
+
+
+async def renewed(store: Store, *leases: Lease) -> None:
+    """Renew leases as a worker does: once more where some were lost meanwhile."""
+    try:
+        await store.renew(leases)
+    except LeasesLostError:
+        await store.renew(leases)
+
+
+async def answers(store: Store) -> bool:
+    """Whether the store answers. It is told that everything was renewed."""
+    try:
+        await renewed(store)
+    except StoreError:
+        return False
+    return True
 
 
 async def has_room(store: Store, *limits: Limit) -> bool:

@@ -12,9 +12,12 @@ from tests.rig.redis_server import RedisServer
 from tests.stores.storages import (
     Connect,
     InRedis,
+    OpenShared,
     OpenStorage,
+    SharedStorage,
     Storage,
     fake_client,
+    in_file,
     in_memory,
     in_redis,
     real_client,
@@ -48,11 +51,21 @@ async def redis_storage(connect: Connect) -> AsyncIterator[InRedis]:
         yield storage
 
 
-@pytest.fixture(params=["memory", "fakeredis", "redis"])
+@pytest.fixture(params=["memory", "host", "fakeredis", "redis"])
 def open_storage(request: pytest.FixtureRequest) -> OpenStorage:
     """Return a function that opens each storage, in whatever event loop it is called."""
-    if request.param == "memory":
-        return in_memory
+    return in_memory if request.param == "memory" else _open_shared(request)
+
+
+@pytest.fixture(params=["host", "fakeredis", "redis"])
+def open_shared(request: pytest.FixtureRequest) -> OpenShared:
+    """Return a function that opens each storage of several workers."""
+    return _open_shared(request)
+
+
+def _open_shared(request: pytest.FixtureRequest) -> OpenShared:
+    if request.param == "host":
+        return in_file
     return partial(in_redis, request.getfixturevalue(f"connect_{request.param}"))
 
 
@@ -60,6 +73,13 @@ def open_storage(request: pytest.FixtureRequest) -> OpenStorage:
 async def storage(open_storage: OpenStorage) -> AsyncIterator[Storage]:
     """Yield each storage."""
     async with open_storage() as storage:
+        yield storage
+
+
+@pytest.fixture
+async def shared_storage(open_shared: OpenShared) -> AsyncIterator[SharedStorage]:
+    """Yield each storage of several workers."""
+    async with open_shared() as storage:
         yield storage
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
+from unittest import mock
 
 from fakeredis import FakeAsyncRedis, FakeServer
 from redis.asyncio import Redis
 
-from litellm_parallel_limits.stores import Store
+from litellm_parallel_limits.limits import Scope
+from litellm_parallel_limits.stores import Holding, Store, shared
+from litellm_parallel_limits.stores.exchange import Backend, Exchange, Reply
+from litellm_parallel_limits.stores.host import HostBackend
 from litellm_parallel_limits.stores.memory import MemoryStore
-from litellm_parallel_limits.stores.redis import RedisStore
+from litellm_parallel_limits.stores.redis import RedisBackend, RedisClient
+from litellm_parallel_limits.stores.shared import SharedStore
 from tests.clock import Clock
 from tests.rig.process import HOST
 
@@ -27,11 +37,6 @@ DATABASE = 1
 AGE = """
 local passed = tonumber(ARGV[1])
 for _, key in ipairs(redis.call('KEYS', '*')) do
-  local is_set = redis.call('TYPE', key).ok == 'zset'
-  local held = is_set and redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') or {}
-  for i = 1, #held, 2 do
-    redis.call('ZADD', key, held[i + 1] - passed, held[i])
-  end
   local left = redis.call('PTTL', key)
   if left > passed then
     redis.call('PEXPIRE', key, left - passed)
@@ -40,7 +45,13 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   end
 end
 """
-"""Moves every deadline back by so many milliseconds, those of the keys themselves as well."""
+"""Brings the end of every key nearer by so many milliseconds."""
+
+MOMENT = 0.002
+"""Seconds: no two losses come in the same millisecond."""
+
+TIME = "redis.call('TIME')"
+"""How a script asks what time it is; the answer's first part is in seconds."""
 
 
 class Storage(Protocol):
@@ -59,8 +70,72 @@ class Storage(Protocol):
         ...
 
 
+class Ground(Protocol):
+    """What leases are kept in, as a backend sees it."""
+
+    def backend(self) -> Backend:
+        """Return another worker's way to it."""
+        ...
+
+    async def age(self, seconds: float) -> None:
+        """Let time pass."""
+        ...
+
+
+class Perils(Protocol):
+    """What can become of it. It `has_late_calls` where a call may come after a later one of its worker."""
+
+    has_late_calls: bool
+
+    async def lose(self) -> None:
+        """Forget everything, as a restart does."""
+        ...
+
+    async def save(self) -> Any:
+        """Return its state."""
+        ...
+
+    async def restore(self, state: Any) -> None:
+        """Go back to a state, but not in time."""
+        ...
+
+
+class SharedStorage(Ground, Perils, Protocol):
+    """What stores of several workers have in common."""
+
+    def store(self, worker: str = "w1") -> SharedStore:
+        """Return this worker's store."""
+        ...
+
+
 OpenStorage = Callable[[], AbstractAsyncContextManager[Storage]]
+OpenShared = Callable[[], AbstractAsyncContextManager[SharedStorage]]
 Connect = Callable[..., Any]
+Tables = dict[str, list[tuple[Any, ...]]]
+RedisState = tuple[int, list[tuple[bytes, int, bytes]]]
+
+
+@dataclass
+class PassingTime:
+    """The time of this machine, which a test moves on."""
+
+    passed: float = 0.0
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        return time.monotonic() + self.passed
+
+    def time(self) -> float:
+        """Return seconds since 1970."""
+        return time.time() + self.passed
+
+
+@contextmanager
+def passing_time() -> Iterator[PassingTime]:
+    """Let every worker of this process go by one time."""
+    passing = PassingTime()
+    with mock.patch.object(shared, "time", passing):
+        yield passing
 
 
 class InMemory:
@@ -83,32 +158,202 @@ class InMemory:
         self._store = MemoryStore(ttl=TTL, clock=self._clock)
 
 
-class InRedis:
-    """A database of a Redis, or of what behaves like one."""
+class OneWorker:
+    """A store in this process as a backend, for a worker that could be one of several."""
 
-    def __init__(self, client: Any) -> None:
-        self.client = client
-        self._stores: dict[str, RedisStore] = {}
+    name = "memory"
 
-    def store(self, worker: str = "w1") -> RedisStore:
+    def __init__(self) -> None:
+        self._clock = Clock()
+        self._store = MemoryStore(ttl=TTL, clock=self._clock)
+
+    def backend(self) -> Backend:
+        """Return the way to it."""
+        return self
+
+    async def age(self, seconds: float) -> None:
+        """Advance the clock."""
+        self._clock.advance(seconds)
+
+    def now_ms(self) -> int:
+        """Return the time."""
+        return self._store.now_ms()
+
+    async def exchange(self, exchange: Exchange) -> Reply:
+        """Ask the process' only store."""
+        for released in exchange.releases:
+            self._store.release(released)
+        await self._store.renew(exchange.renewals)
+        answers = [await self._store.acquire(wanted) for wanted in exchange.admissions]
+        return Reply(self.now_ms(), self._store.workers, -1, answers)
+
+    async def holdings(self) -> AsyncIterator[Sequence[Holding]]:
+        """Yield every slot in use."""
+        yield (await self._store.snapshot()).holdings
+
+    async def free(self, scopes: Sequence[Scope], lease: str | None) -> int:
+        """Free slots."""
+        return sum([await self._store.free(scope=scope, lease=lease) for scope in scopes])
+
+
+class InFile:
+    """A file of one machine, which every worker opens for itself."""
+
+    has_late_calls = False
+
+    def __init__(self, path: Path, passing: PassingTime) -> None:
+        self.path = path
+        self._time = passing
+        self._backends: list[HostBackend] = []
+        self._stores: dict[str, SharedStore] = {}
+
+    def backend(self) -> HostBackend:
+        """Return another worker's way to the file."""
+        self._backends.append(HostBackend(self.path, ttl=TTL, timeout=PATIENCE, clock=self._time.monotonic))
+        return self._backends[-1]
+
+    def store(self, worker: str = "w1") -> SharedStore:
         """Return this worker's store."""
         if worker not in self._stores:
-            self._stores[worker] = RedisStore(self.client, worker=worker, ttl=TTL, timeout=PATIENCE)
+            self._stores[worker] = shared_store(self.backend(), worker)
         return self._stores[worker]
 
     async def age(self, seconds: float) -> None:
-        """Move the deadlines back."""
-        await self.client.eval(AGE, 0, int(seconds * 1000))
+        """Set the machine's clock forward."""
+        self._time.passed += seconds
 
     async def lose(self) -> None:
-        """Empty the database."""
+        """Delete the file. That takes a moment."""
+        await self.age(MOMENT)
+        for file in self.path.parent.glob(f"{self.path.name}*"):
+            file.unlink()
+
+    async def save(self) -> Tables:
+        """Return what is in the file."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            return {
+                name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables(connection)
+            }
+
+    async def restore(self, state: Tables) -> None:
+        """Let the file have what it had."""
+        await self.age(MOMENT)
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            for name in tables(connection):
+                connection.execute(f"DELETE FROM {name}")
+                for row in state.get(name, ()):
+                    connection.execute(f"INSERT INTO {name} VALUES ({', '.join('?' * len(row))})", row)
+
+    async def close(self) -> None:
+        """Let every worker close the file."""
+        while self._backends:
+            await self._backends.pop().close()
+
+
+class Later:
+    """A Redis client whose scripts find the clock of Redis ahead by so many milliseconds."""
+
+    def __init__(self, client: Any) -> None:
+        self.ahead_ms = 0
+        self._client = client
+        self._scripts: dict[str, Any] = {}
+
+    def register_script(self, script: str) -> Callable[..., Awaitable[Any]]:
+        """Return `script` as a callable."""
+        assert script.count(f"{TIME}\n") == 1
+
+        def run(keys: Sequence[str], args: Sequence[str | int]) -> Awaitable[Any]:
+            seconds, rest = divmod(self.ahead_ms, 1000)
+            ahead = f"time[1] = time[1] + {seconds} time[2] = time[2] + {rest * 1000}"
+            text = script.replace(TIME, f"{TIME} {ahead}") if self.ahead_ms else script
+            if text not in self._scripts:
+                self._scripts[text] = self._client.register_script(text)
+            called: Awaitable[Any] = self._scripts[text](keys, args)
+            return called
+
+        return run
+
+    def zrange(self, name: str, start: int, end: int) -> Awaitable[Any]:
+        """Return members of a sorted set."""
+        found: Awaitable[Any] = self._client.zrange(name, start, end)
+        return found
+
+
+class InRedis:
+    """A database of a Redis, or of what behaves like one."""
+
+    has_late_calls = True
+
+    def __init__(self, client: Any, passing: PassingTime) -> None:
+        self.client = client
+        self.later = Later(client)
+        self._time = passing
+        self._stores: dict[str, SharedStore] = {}
+
+    def backend(self) -> RedisBackend:
+        """Return a worker's way to it."""
+        return RedisBackend(self.later, ttl=TTL)
+
+    def store(self, worker: str = "w1") -> SharedStore:
+        """Return this worker's store."""
+        if worker not in self._stores:
+            self._stores[worker] = shared_store(self.backend(), worker)
+        return self._stores[worker]
+
+    async def age(self, seconds: float) -> None:
+        """Set the clock of Redis forward."""
+        passed_ms = round(seconds * 1000)
+        await self.client.eval(AGE, 0, passed_ms)
+        self.later.ahead_ms += passed_ms
+        self._time.passed += seconds
+
+    async def lose(self) -> None:
+        """Empty the database. That takes a moment."""
+        await self.age(MOMENT)
         await self.client.flushdb()
+
+    async def save(self) -> RedisState:
+        """Return every key with its end and its value."""
+        keys = await self.client.keys()
+        return self.later.ahead_ms, [
+            (key, await self.client.pttl(key), await self.client.dump(key)) for key in keys
+        ]
+
+    async def restore(self, state: RedisState) -> None:
+        """Let the database have what it had, but for the keys that have ended since."""
+        ahead_ms, saved = state
+        await self.lose()
+        for key, left, value in saved:
+            if left < 0:
+                await self.client.restore(key, 0, value)
+            elif (left := left - (self.later.ahead_ms - ahead_ms)) > 0:
+                await self.client.restore(key, left, value)
 
     async def close(self) -> None:
         """Let every worker finish what it is about."""
         for store in self._stores.values():
             await store.snapshot()
         await self.client.aclose()
+
+
+def shared_store(
+    backend: Backend, worker: str = "w1", *, timeout: float = PATIENCE, workers: int = 1
+) -> SharedStore:
+    """Return a worker's store in `backend`."""
+    return SharedStore(backend, worker=worker, ttl=TTL, timeout=timeout, workers=workers)
+
+
+def redis_store(
+    client: RedisClient, worker: str = "w1", *, timeout: float = PATIENCE, workers: int = 1, prefix: str = ""
+) -> SharedStore:
+    """Return a worker's store in the Redis of `client`."""
+    backend = RedisBackend(client, ttl=TTL, prefix=prefix)
+    return shared_store(backend, worker, timeout=timeout, workers=workers)
+
+
+def tables(connection: sqlite3.Connection) -> list[str]:
+    """Return the names of all tables of a file."""
+    return [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
 
 
 @asynccontextmanager
@@ -118,12 +363,22 @@ async def in_memory() -> AsyncIterator[Storage]:
 
 
 @asynccontextmanager
+async def in_file() -> AsyncIterator[InFile]:
+    """Return a storage in a file that is not there yet."""
+    with TemporaryDirectory() as folder, passing_time() as passing:
+        storage = InFile(Path(folder) / "leases.sqlite", passing)
+        yield storage
+        await storage.close()
+
+
+@asynccontextmanager
 async def in_redis(connect: Connect) -> AsyncIterator[InRedis]:
     """Return a storage in the Redis that `connect` leads to, empty at first."""
-    storage = InRedis(connect())
-    await storage.lose()
-    yield storage
-    await storage.close()
+    with passing_time() as passing:
+        storage = InRedis(connect(), passing)
+        await storage.client.flushdb()
+        yield storage
+        await storage.close()
 
 
 def fake_client(**options: Any) -> Any:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import pytest
 
 from litellm_parallel_limits.limits import Admitted, Answer, Lease
-from litellm_parallel_limits.stores.redis import RedisStore
+from litellm_parallel_limits.stores.shared import SharedStore
 from tests.samples import lease, limit
 from tests.stores.asking import admitted, has_room, holders, turns
-from tests.stores.storages import PATIENCE, TTL, Connect, in_redis
+from tests.stores.storages import Connect, in_redis, redis_store
 from tests.stores.wire import Wire
 
 MOST_ADMISSIONS = 128
@@ -19,12 +19,12 @@ MOST_SLOTS = 500
 
 
 @pytest.fixture
-def store(wire: Wire) -> RedisStore:
+def store(wire: Wire) -> SharedStore:
     """Return the store at the near end of the wire."""
-    return RedisStore(wire, worker="w1", ttl=TTL, timeout=PATIENCE)
+    return redis_store(wire)
 
 
-def ask(store: RedisStore, *leases: Lease) -> list[asyncio.Task[Answer]]:
+def ask(store: SharedStore, *leases: Lease) -> list[asyncio.Task[Answer]]:
     """Ask for leases, all at once."""
     return [asyncio.create_task(store.acquire(wanted)) for wanted in leases]
 
@@ -34,7 +34,7 @@ def slots(call: Sequence[str | int]) -> int:
     return sum(str(arg).startswith("lease-") for arg in call)
 
 
-async def one_under_way(store: RedisStore, wire: Wire) -> asyncio.Task[Answer]:
+async def one_under_way(store: SharedStore, wire: Wire) -> asyncio.Task[Answer]:
     """Return a request whose call is held on its way."""
     wire.there.clear()
     (asking,) = ask(store, lease(limit("other", capacity=9)))
@@ -42,13 +42,13 @@ async def one_under_way(store: RedisStore, wire: Wire) -> asyncio.Task[Answer]:
     return asking
 
 
-async def test_lone_request_goes_at_once(store: RedisStore, wire: Wire) -> None:
+async def test_lone_request_goes_at_once(store: SharedStore, wire: Wire) -> None:
     """A request that comes alone costs one call, and waits for no other."""
     await admitted(store, lease(limit("user"), limit("team")))
     assert len(wire.calls) == 1
 
 
-async def test_arrivals_gather_while_a_call_is_under_way(store: RedisStore, wire: Wire) -> None:
+async def test_arrivals_gather_while_a_call_is_under_way(store: SharedStore, wire: Wire) -> None:
     """However many come while one call is under way, they go together in the next."""
     first = await one_under_way(store, wire)
     gathered = ask(store, *(lease(limit(capacity=99)) for _ in range(50)))
@@ -59,7 +59,7 @@ async def test_arrivals_gather_while_a_call_is_under_way(store: RedisStore, wire
     assert len(wire.calls) == 2
 
 
-async def test_crowd_goes_in_bounded_calls(store: RedisStore, wire: Wire) -> None:
+async def test_crowd_goes_in_bounded_calls(store: SharedStore, wire: Wire) -> None:
     """No call keeps Redis busy with more than 128 admissions."""
     first = await one_under_way(store, wire)
     crowd = ask(store, *(lease(limit(capacity=999)) for _ in range(2 * MOST_ADMISSIONS + 1)))
@@ -69,7 +69,7 @@ async def test_crowd_goes_in_bounded_calls(store: RedisStore, wire: Wire) -> Non
     assert len(wire.calls) == 4
 
 
-async def test_gathered_requests_are_admitted_in_order(store: RedisStore, wire: Wire) -> None:
+async def test_gathered_requests_are_admitted_in_order(store: SharedStore, wire: Wire) -> None:
     """Whoever came first has the slot."""
     first = await one_under_way(store, wire)
     crowd = ask(store, *(lease(limit(capacity=2)) for _ in range(4)))
@@ -80,7 +80,7 @@ async def test_gathered_requests_are_admitted_in_order(store: RedisStore, wire: 
     assert answers == [True, True, False, False]
 
 
-async def test_releases_go_first_in_the_same_call(store: RedisStore, wire: Wire) -> None:
+async def test_releases_go_first_in_the_same_call(store: SharedStore, wire: Wire) -> None:
     """A slot given back while a call is under way is there for a request of the next call."""
     held = await admitted(store, lease(limit()))
     wire.calls.clear()
@@ -107,7 +107,7 @@ async def test_many_at_once_are_few_calls(connect_redis: Connect) -> None:
         assert (await storage.client.info("commandstats"))["cmdstat_evalsha"]["calls"] <= 20
 
 
-async def test_many_renewals_go_in_chunks(store: RedisStore, wire: Wire) -> None:
+async def test_many_renewals_go_in_chunks(store: SharedStore, wire: Wire) -> None:
     """1,300 slots are renewed by three calls, none of which has more than 500."""
     held = [lease(limit(capacity=9_999)) for _ in range(1_300)]
     await store.renew(held)
@@ -116,7 +116,7 @@ async def test_many_renewals_go_in_chunks(store: RedisStore, wire: Wire) -> None
     assert (await holders(store))["team"] == {lease.id for lease in held}
 
 
-async def test_many_releases_go_in_chunks(store: RedisStore, wire: Wire) -> None:
+async def test_many_releases_go_in_chunks(store: SharedStore, wire: Wire) -> None:
     """However many releases have gathered, no call has more than 500 slots to free."""
     held = [lease(limit(capacity=9_999)) for _ in range(1_300)]
     await store.renew(held)
@@ -127,7 +127,7 @@ async def test_many_releases_go_in_chunks(store: RedisStore, wire: Wire) -> None
     assert max(slots(call) for call in wire.calls) <= MOST_SLOTS
 
 
-async def test_request_that_leaves_unsent_costs_no_call(store: RedisStore, wire: Wire) -> None:
+async def test_request_that_leaves_unsent_costs_no_call(store: SharedStore, wire: Wire) -> None:
     """A request cancelled before its call was made is forgotten."""
     first = await one_under_way(store, wire)
     (leaving,) = ask(store, lease(limit()))
@@ -139,7 +139,7 @@ async def test_request_that_leaves_unsent_costs_no_call(store: RedisStore, wire:
     assert await has_room(store, limit())
 
 
-async def test_request_that_leaves_harms_none_of_its_call(store: RedisStore, wire: Wire) -> None:
+async def test_request_that_leaves_harms_none_of_its_call(store: SharedStore, wire: Wire) -> None:
     """Those who share a call with a request that is cancelled have their answers."""
     wire.there.clear()
     leaving, staying = ask(store, lease(limit(capacity=2)), lease(limit(capacity=2)))
@@ -152,7 +152,7 @@ async def test_request_that_leaves_harms_none_of_its_call(store: RedisStore, wir
 
 @pytest.mark.parametrize("way", ["there", "back"])
 async def test_request_that_leaves_while_its_call_is_under_way(
-    store: RedisStore, wire: Wire, way: str
+    store: SharedStore, wire: Wire, way: str
 ) -> None:
     """What is granted to a request that has left goes back with the next call."""
     gate: asyncio.Event = getattr(wire, way)
@@ -167,7 +167,7 @@ async def test_request_that_leaves_while_its_call_is_under_way(
 
 
 @pytest.mark.parametrize("number", range(8))
-async def test_request_that_leaves_as_its_answer_comes(store: RedisStore, wire: Wire, number: int) -> None:
+async def test_request_that_leaves_as_its_answer_comes(store: SharedStore, wire: Wire, number: int) -> None:
     """A request cancelled any number of turns after the reply came holds nothing."""
     replied = asyncio.Event()
     wire.passing = replied.set
@@ -182,7 +182,7 @@ async def test_request_that_leaves_as_its_answer_comes(store: RedisStore, wire: 
     assert await holders(store) == {}
 
 
-async def test_snapshot_waits_for_the_releases_before_it(store: RedisStore, wire: Wire) -> None:
+async def test_snapshot_waits_for_the_releases_before_it(store: SharedStore, wire: Wire) -> None:
     """A snapshot shows nothing that was released before, whichever way to Redis is the quicker one."""
     held = await admitted(store, lease(limit()))
     wire.calls.clear()

@@ -7,10 +7,12 @@ import asyncio
 import pytest
 
 from litellm_parallel_limits.errors import StoreError
-from litellm_parallel_limits.stores.redis import RedisStore
+from tests.rig.polling import until
 from tests.samples import lease, limit
-from tests.stores.asking import admitted, has_room, holders, turns
-from tests.stores.storages import PATIENCE, TTL, InRedis
+from tests.stores.asking import admitted, answers, has_room, holders, turns
+from tests.stores.storages import PATIENCE, TTL, InRedis, redis_store
+
+DEADLINE = 0.05
 
 
 class HeldUp:
@@ -47,9 +49,10 @@ class HeldUp:
 async def test_admission_that_arrives_late_is_none(redis_storage: InRedis) -> None:
     """A request that was told there is no answer has no slot, when its call gets through at last, either."""
     client = HeldUp(redis_storage)
-    store = RedisStore(client, worker="w1", ttl=TTL, timeout=PATIENCE)  # type: ignore[arg-type]  # as one
+    store = redis_store(client, timeout=DEADLINE)  # type: ignore[arg-type]  # as one
     with pytest.raises(StoreError):
         await store.acquire(lease(limit()))
+    await until(lambda: answers(store), PATIENCE, lambda: "the call is not given up")
     held = await admitted(store, lease(limit("other")))
     client.arrive.set()
     with pytest.raises(Exception, match="LATE"):

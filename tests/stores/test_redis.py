@@ -11,14 +11,17 @@ import pytest
 from redis.asyncio import Redis
 
 from litellm_parallel_limits.errors import StoreError
-from litellm_parallel_limits.stores.redis import RedisStore
+from litellm_parallel_limits.stores.shared import SharedStore
+from tests.rig.polling import until
 from tests.rig.process import HOST
 from tests.rig.redis_server import RedisServer
 from tests.samples import lease, limit, observed
-from tests.stores.asking import admitted, has_room, holders
-from tests.stores.storages import TTL, Connect, InRedis
+from tests.stores.asking import admitted, answers, has_room, holders
+from tests.stores.storages import PATIENCE, TTL, Connect, InRedis, redis_store
 
 ROOT = "{litellm_parallel_limits}"
+EPOCH = f"{ROOT}:epoch".encode()
+FOR_EVER = -1
 DEADLINE = 0.05
 
 
@@ -37,7 +40,7 @@ async def test_replies_may_be_decoded_or_not(connect: Connect, *, decode_respons
     """A client that decodes replies into text and one that does not serve alike."""
     client = connect(decode_responses=decode_responses)
     await client.flushdb()
-    store = RedisStore(client, worker="w1", ttl=TTL)
+    store = redis_store(client)
     held = await admitted(store, lease(limit(of="ä"), observed()))
     await admitted(store, lease(observed()))
     assert (await holders(store))["team"] == {held.id}
@@ -67,7 +70,7 @@ async def test_keys_have_one_hash_tag(redis_storage: InRedis) -> None:
 async def test_keys_begin_with_the_prefix(redis_storage: InRedis) -> None:
     """Stores of different prefixes share nothing."""
     client = redis_storage.client
-    theirs = RedisStore(client, worker="w1", ttl=TTL, prefix="theirs:")
+    theirs = redis_store(client, prefix="theirs:")
     held = await admitted(theirs, lease(limit(), observed(capacity=0)))
     assert {key.decode().partition("{")[0] for key in await client.keys()} == {"theirs:"}
     assert await has_room(redis_storage.store(), limit())
@@ -76,11 +79,12 @@ async def test_keys_begin_with_the_prefix(redis_storage: InRedis) -> None:
 
 
 async def test_every_key_vanishes_by_itself(redis_storage: InRedis) -> None:
-    """No key lives longer than the last lease in it could."""
+    """No key lives longer than the last lease in it could, but for what tells a loss from a beginning."""
     store = redis_storage.store()
     held = await admitted(store, lease(limit(), observed(capacity=0)))
     await store.renew([held, lease(limit("user"))])
     lives = {key: await redis_storage.client.pttl(key) for key in await redis_storage.client.keys()}
+    assert lives.pop(EPOCH) == FOR_EVER
     assert all(0 < left <= TTL * 1000 + 1 for left in lives.values()), lives
 
 
@@ -95,13 +99,13 @@ async def test_renewed_keys_live_as_long_as_their_leases(redis_storage: InRedis)
 
 
 async def test_nothing_is_left_of_what_lapsed(redis_storage: InRedis) -> None:
-    """When a time to live has passed with nobody at work, the database is empty."""
+    """When a time to live has passed with nobody at work, only the epoch is left."""
     store = redis_storage.store()
     await admitted(store, lease(limit(), observed(capacity=0)))
     store.release(await admitted(store, lease(limit("user"))))
     await store.snapshot()
     await redis_storage.age(TTL + 1)
-    assert await redis_storage.client.keys() == []
+    assert await redis_storage.client.keys() == [EPOCH]
 
 
 async def test_nothing_is_left_of_a_released_scope(redis_storage: InRedis) -> None:
@@ -142,17 +146,17 @@ async def test_workers_know_how_many_they_are(redis_storage: InRedis) -> None:
 
 async def test_workers_are_at_least_as_many_as_told(redis_storage: InRedis) -> None:
     """A proxy knows how many workers it runs: those that have not called Redis yet are counted too."""
-    store = RedisStore(redis_storage.client, worker="w1", ttl=TTL, workers=4)
+    store = redis_store(redis_storage.client, workers=4)
     assert store.workers == 4
     await store.renew([])
     assert store.workers == 4
 
 
 @asynccontextmanager
-async def own_store(server: RedisServer) -> AsyncIterator[RedisStore]:
+async def own_store(server: RedisServer) -> AsyncIterator[SharedStore]:
     """Yield an impatient store on a server, which has answered it before."""
     client = Redis(host=HOST, port=server.port)
-    store = RedisStore(client, worker="w1", ttl=TTL, timeout=DEADLINE)
+    store = redis_store(client, timeout=DEADLINE)
     await store.renew([])
     yield store
     await client.aclose()
@@ -176,5 +180,6 @@ async def test_restarted_server_serves_again(tmp_path: Path) -> None:
         with pytest.raises(StoreError):
             await store.renew([])
         server = RedisServer.start(tmp_path, server.port)
+        await until(lambda: answers(store), PATIENCE, server.server.output)
         assert await has_room(store, limit())
     server.stop()

@@ -8,28 +8,8 @@ from litellm_parallel_limits.limits import Limit, Scope
 from litellm_parallel_limits.stores import Store
 from tests.samples import lease, limit
 from tests.stores.asking import admitted, has_room, holders
+from tests.stores.identities import HOSTILE
 from tests.stores.storages import Storage
-
-HOSTILE = (
-    "",
-    " ",
-    "a",
-    "a,model=b",
-    "a;team=b",
-    "a%3Bteam%3Db",
-    "*",
-    "a:b",
-    "{a}",
-    "}{litellm_parallel_limits}:lease:x",
-    "a\nb",
-    "a\r\n\0b",
-    "ä🙂",
-    "\ud800",
-    "\udfff",
-    "x" * 10_000,
-    "x" * 9_999 + "y",
-)
-"""Identities that a client may invent."""
 
 
 async def test_nothing_held_is_an_empty_snapshot(store: Store) -> None:

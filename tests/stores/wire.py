@@ -11,8 +11,8 @@ class Wire:
     """A Redis client whose calls a test counts, holds back, and cuts.
 
     A call waits for `there` before it reaches Redis, and its reply for `back`; both are open at first.
-    While the wire is `cut`, calls fail. `passing` is done when a reply has come. What only looks goes
-    another way, which is always open.
+    While the wire is `cut`, calls fail. `passing` is done when a reply, or a failure, has come. What only
+    looks goes another way, which is always open.
     """
 
     def __init__(self, client: Any) -> None:
@@ -33,6 +33,7 @@ class Wire:
             self.calls.append(args)
             await self.there.wait()
             if self.cut:
+                self.passing()
                 raise ConnectionError("the wire is cut")
             reply = await run(keys, args)
             self.passing()
