@@ -11,6 +11,9 @@ from uuid import uuid4
 CALLER = "x-rig-caller"
 """The header by which the provider knows who called the proxy."""
 
+TAKES = "x-rig-takes"
+"""The header by which a request tells the provider how many seconds to take, if its model heeds that."""
+
 
 def key(**record: object) -> str:
     """Return a new API key; `record` holds the fields of the auth object it stands for.

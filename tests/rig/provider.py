@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.rig.ledger import ANY, Count
+from tests.rig.ledger import ANY, Count, History
 from tests.rig.polling import until
 from tests.rig.process import HOST, Server, environment, free_port
 
@@ -47,6 +47,11 @@ class Provider:
         """Return what was counted of `model` (as the provider sees its name) and `caller`."""
         reply = self.control.get("/count", params={"model": model, "caller": caller})
         return Count(**reply.raise_for_status().json())
+
+    def history(self, caller: str) -> History:
+        """Return how many requests of `caller` were in flight, and when, since the last reset."""
+        reply = self.control.get("/history", params={"caller": caller})
+        return History([(moment, number) for moment, number in reply.raise_for_status().json()])
 
     async def holds(
         self, in_flight: int, *, model: str = ANY, caller: str = ANY, seconds: float = 10

@@ -1,12 +1,13 @@
 """A provider of language models that does as its model's name says, and counts what it holds.
 
 A model's name is `behaviour`, `behaviour@seconds`, or either with `:anything` behind. The caller is what
-the header `x-rig-caller` says, which LiteLLM passes on. Behaviours:
+the header `x-rig-caller` says, which LiteLLM passes on, as it does `x-rig-takes`. Behaviours:
 
     ok           answers at once
     slow         answers after some seconds
     slow-first   sends the headers at once, all else after some seconds
     slow-stream  sends its words evenly over some seconds
+    told         takes the seconds that the header `x-rig-takes` says; a stream begins at once
     gated        answers once the caller's gate is open
     gated-half   sends half of the answer, and the rest once the caller's gate is open
     reset        sends half of the answer, and breaks the connection once the caller's gate is open
@@ -15,6 +16,7 @@ the header `x-rig-caller` says, which LiteLLM passes on. Behaviours:
 
 Control: `GET /count?model=&caller=`, `POST /gate/open?caller=`, `POST /gate/close?caller=` and
 `POST /reset`; who does not name a model or a caller means all of them. Each answers with the count.
+`GET /history?caller=` answers with the caller's history, `[[moment, in flight], ...]`.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from urllib.parse import parse_qsl
 import uvicorn
 
 from tests.rig import wire
-from tests.rig.identities import CALLER
+from tests.rig.identities import CALLER, TAKES
 from tests.rig.ledger import ANY, Ledger
 
 Message = MutableMapping[str, Any]
@@ -41,6 +43,8 @@ Send = Callable[[Message], Awaitable[None]]
 SECONDS = 1.0
 WORDS = 3
 MANY_WORDS = 20
+KEEP_ALIVE = 3600
+"""Seconds: a connection that LiteLLM keeps must not be closed just when it writes to it."""
 
 
 class Gates:
@@ -70,11 +74,15 @@ class Gates:
 
 @dataclass(frozen=True)
 class Call:
-    """One request: the route it came by, the model it names, who sent it, and where the answer goes."""
+    """One request: the route it came by, the model it names, who sent it, and where the answer goes.
+
+    `takes` are the seconds that its header says.
+    """
 
     path: str
     model: str
     caller: str
+    takes: float
     streams: bool
     send: Send
 
@@ -138,6 +146,21 @@ async def slow_stream(call: Call) -> None:
     await call.answer(pause=call.seconds / MANY_WORDS, words=MANY_WORDS)
 
 
+async def told(call: Call) -> None:
+    """Take as long as the request says: a stream with every word, a whole answer before it.
+
+    With the last word all is done: nothing is in flight any more when the client has it.
+    """
+    *words, last = call.chunks(MANY_WORDS)
+    if not words:
+        await asyncio.sleep(call.takes)
+    await call.begin()
+    for word in words:
+        await call.write(word)
+        await asyncio.sleep(call.takes / len(words))
+    await call.write(last, more=False)
+
+
 async def hang(call: Call) -> None:
     """Never answer."""
     await asyncio.Event().wait()
@@ -166,7 +189,7 @@ class Provider:
             query = dict(parse_qsl(scope["query_string"].decode()))
             caller = query.get("caller", ANY)
             await self._control(scope["path"], caller)
-            await _reply(send, asdict(self.ledger.count(query.get("model", ANY), caller)))
+            await _reply(send, self._counted(scope["path"], query.get("model", ANY), caller))
 
     async def _serve(self, call: Call, receive: Receive) -> None:
         behaviours = {
@@ -174,6 +197,7 @@ class Provider:
             "slow": slow,
             "slow-first": slow_first,
             "slow-stream": slow_stream,
+            "told": told,
             "gated": self._gated,
             "gated-half": self._gated_half,
             "reset": self._reset,
@@ -207,6 +231,11 @@ class Provider:
         await self.gates.passing(call.caller)
         yield chunks[half:]
 
+    def _counted(self, path: str, model: str, caller: str) -> object:
+        if path == "/history":
+            return self.ledger.history(caller).steps
+        return asdict(self.ledger.count(model, caller))
+
     async def _control(self, path: str, caller: str) -> None:
         match path:
             case "/reset":
@@ -217,8 +246,11 @@ class Provider:
 
 
 def _call(scope: Message, body: dict[str, Any], send: Send) -> Call:
-    caller = dict(scope["headers"]).get(CALLER.encode(), b"").decode()
-    return Call(scope["path"], body["model"], caller, body.get("stream") is True, send)
+    headers = {name.decode(): value.decode(errors="replace") for name, value in scope["headers"]}
+    takes = float(headers.get(TAKES, 0))
+    return Call(
+        scope["path"], body["model"], headers.get(CALLER, ""), takes, body.get("stream") is True, send
+    )
 
 
 async def _body(receive: Receive) -> dict[str, Any]:
@@ -257,7 +289,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     port = parser.parse_args().port
-    uvicorn.run(Provider(), host="127.0.0.1", port=port, log_level="warning", lifespan="off")
+    options: dict[str, Any] = {"log_level": "warning", "lifespan": "off", "timeout_keep_alive": KEEP_ALIVE}
+    uvicorn.run(Provider(), host="127.0.0.1", port=port, **options)
 
 
 if __name__ == "__main__":
