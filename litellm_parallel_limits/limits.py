@@ -24,12 +24,13 @@ LONGEST_IDENTITY = 200
 class Scope:
     """The name of a limit and the identities it counts by, as `(dimension, identity)` pairs.
 
-    Its `key` is a text that no other scope has, of characters that are safe in a Redis key.
+    Its `key` is a text that no other scope has, of characters that are safe in a Redis key. Scopes are
+    the same if their keys are.
     """
 
-    limit: str
-    identities: tuple[tuple[str, str], ...] = ()
-    key: str = field(init=False, repr=False, compare=False)
+    limit: str = field(compare=False)
+    identities: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    key: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         parts = (f"{dimension}={_quoted(identity)}" for dimension, identity in self.identities)
@@ -40,10 +41,12 @@ class Scope:
         """Return the scope of a `key`; an identity that was too long comes back as `*` and its hash."""
         limit, *pairs = key.split(";")
         split = (pair.partition("=") for pair in pairs)
-        return cls(
+        scope = cls(
             limit,
             tuple((dimension, unquote(identity, errors="surrogatepass")) for dimension, _, identity in split),
         )
+        object.__setattr__(scope, "key", key)  # of a hash there is no way back to the identity
+        return scope
 
 
 def _quoted(identity: str) -> str:

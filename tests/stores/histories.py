@@ -205,7 +205,7 @@ class History:
             (self._renew, 20),
             (self._age, 8),
             (self._free, 5),
-            (self._stall, 2),
+            (self._stall, 3),
         ]
         if self._perils is None:
             return ways
@@ -213,8 +213,8 @@ class History:
         losses = [(self._lose, 3), (self._save, 3), (self._restore, 3)]
         return ways + [(partial(lose, self._perils), often) for lose, often in losses]
 
-    async def _ask(self) -> None:
-        worker = self._one()
+    async def _ask(self, worker: Worker | None = None) -> None:
+        worker = worker or self._one()
         wanted = [self._wish(worker) for _ in range(1 if worker.is_cut else self._chance.randint(1, 3))]
         asked = [asyncio.ensure_future(worker.store.acquire(wish)) for wish in wanted]
         await asyncio.wait(asked)
@@ -244,17 +244,17 @@ class History:
         worker.store.release(wish)
         await asyncio.gather(asking, return_exceptions=True)
 
-    async def _give_back(self) -> None:
+    async def _give_back(self, worker: Worker | None = None) -> None:
         """Release something, or release it again."""
-        worker = self._one()
+        worker = worker or self._one()
         some = [*worker.held.values(), *worker.given_back[-2:]]
         for lease in self._chance.sample(some, min(len(some), self._chance.randint(1, 3))):
             self._tell(f"{worker.name} gives {lease.id} back")
             worker.gives_back(lease)
 
-    async def _renew(self) -> None:
+    async def _renew(self, worker: Worker | None = None) -> None:
         """Renew what is held, all but seldom, and give some of it back meanwhile."""
-        worker = self._one()
+        worker = worker or self._one()
         some = list(worker.held.values())
         if self._chance.random() < 0.1 and some:
             worker.renewed_at.pop(some.pop().id, None)
@@ -326,11 +326,19 @@ class History:
         self._start()
 
     async def _cut(self) -> None:
+        """Cut a worker off, which may go on for a while."""
         worker = self._one()
         self._tell(f"{worker.name} is cut off")
         worker.is_cut = True
         worker.road.mishaps.clear()
         worker.road.usual = self._chance.choice([call_lost, reply_lost])
+        _hurry(worker)
+        acts = [self._ask, self._give_back, self._renew]
+        for act in self._chance.choices(acts, k=self._chance.randint(0, 3)):
+            await act(worker)
+            await self._quiet()
+        if self._chance.random() < 0.7:
+            await self._mend()
 
     async def _mend(self) -> None:
         for worker in self._workers:

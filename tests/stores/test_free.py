@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from litellm_parallel_limits.limits import LONGEST_IDENTITY, Admitted, Lease, Refused
+from litellm_parallel_limits.limits import Admitted, Lease, Refused
 from litellm_parallel_limits.stores import Store
 from tests.samples import lease, limit, observed
 from tests.stores.asking import admitted, has_room, holders, renewed
@@ -43,13 +43,8 @@ async def test_lease_is_freed_in_one_scope(store: Store, held: list[Lease]) -> N
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-async def test_scope_is_freed_by_the_name_it_shows(
-    store: Store, hostile: str, request: pytest.FixtureRequest
-) -> None:
+async def test_scope_is_freed_by_the_name_it_shows(store: Store, hostile: str) -> None:
     """Whatever an identity is made of, its scope is freed by the name that a snapshot has for it."""
-    if len(hostile) > LONGEST_IDENTITY and store.name != "memory":
-        why = "Scope.parse() gives the scope of a long identity another key than the one it parsed"
-        request.applymarker(pytest.mark.xfail(reason=why))
     await admitted(store, lease(limit(of=hostile)))
     (holding,) = (await store.snapshot()).holdings
     assert await store.free(scope=holding.scope) == 1
