@@ -24,9 +24,6 @@ WITHOUT_REDIS: Mapping[Form, tuple[int, ...]] = {"host": (4,), "memory": (1,)}
 START_SECONDS = 180.0
 """Until all workers answer: each takes ten seconds of a processor."""
 
-PATIENT = ("--timeout_worker_healthcheck", "60")
-"""Of uvicorn, which would kill a worker that is held up for 5 s, and start another."""
-
 
 def usual_workers(form: Form) -> tuple[int, ...]:
     """Return how many workers each proxy has, if nothing else is said."""
@@ -99,7 +96,7 @@ class Rig:
             },
         )
         folder = _new(self.folder / f"proxy-{next(self._launched)}")
-        return Proxy.launch(folder, settings, workers=number, flags=PATIENT)
+        return Proxy.launch(folder, settings, workers=number)
 
 
 def workers_of(proxy: Proxy) -> list[int]:

@@ -28,9 +28,6 @@ pytestmark = [pytest.mark.proxy, pytest.mark.timeout(300)]
 
 PASSWORD = "correct-horse"
 KEY_LIMIT, TEAM_LIMIT = 2, 3
-PATIENT = ("--timeout_worker_healthcheck", "60")
-"""The server does not take a worker that a busy machine starts slowly for one that hangs."""
-
 UNHURRIED = {"parallel_limits": {"store_timeout_ms": 2000}}
 """A busy machine is no failure here."""
 
@@ -139,7 +136,7 @@ def placed(
         for name in sorted(names):
             set_up = running.enter_context(SET_UPS[name](folder("redis")))
             configured = config(provider.url, litellm_settings=UNHURRIED, **set_up.settings)
-            proxy = Proxy.launch(folder("proxy"), configured, workers=set_up.workers, flags=PATIENT)
+            proxy = Proxy.launch(folder("proxy"), configured, workers=set_up.workers)
             running.callback(proxy.stop)
             placed[name] = Placed(set_up, proxy)
         yield placed

@@ -20,6 +20,12 @@ from tests.rig.process import HOST, Server, environment, free_port
 
 BESIDE_CONFIG = Path(__file__).parent / "beside_config"
 STATUS = "/parallel_limits/status"
+PATIENT = {"--timeout_worker_healthcheck": 60}
+"""The server does not take a worker that a busy machine starts slowly for one that hangs."""
+
+START_SECONDS = 120
+"""A proxy imports for 5 to 60 seconds, depending on the machine."""
+
 OFFLINE = {
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
     "LITELLM_LOCAL_AUTOROUTER_PRESETS": "True",
@@ -60,6 +66,8 @@ class Proxy:
         path.write_text(yaml.safe_dump(dict(config), sort_keys=False))
         port = free_port()
         options = {"--config": path, "--host": HOST, "--port": port, "--num_workers": workers}
+        if workers > 1 and not flags:
+            options |= PATIENT
         command = [sys.executable, "-c", "from litellm import run_server; run_server()", *flags]
         command += [str(word) for option in options.items() for word in option]
         server = Server.start(command, folder, environment(**OFFLINE, **(env or {})))
@@ -69,7 +77,7 @@ class Proxy:
     def start(cls, folder: Path, config: Mapping[str, Any], **launching: Any) -> Proxy:
         """Launch a proxy and wait until it answers. Raises StartError with its log if it does not."""
         proxy = cls.launch(folder, config, **launching)
-        proxy.server.wait_until(proxy.is_alive, seconds=60)
+        proxy.server.wait_until(proxy.is_alive, seconds=START_SECONDS)
         return proxy
 
     def stop(self) -> None:

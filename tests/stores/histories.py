@@ -35,8 +35,8 @@ NEVER = 3_600.0
 PUNCTUAL = 0.6
 """Of the times that a worker should renew what it holds, so many it does."""
 
-IDLE_TURNS = 40
-"""Of the event loop: more than there are from one call to the next two, which are lost, and to the last."""
+IDLE_TURNS = 8
+"""Of the event loop: more than there are before a call begins, also one that is made again."""
 
 
 class WrongError(AssertionError):
@@ -58,6 +58,12 @@ class Worker:
     given_back: list[Lease] = field(default_factory=list)
     is_lost: bool = False
     is_cut: bool = False
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a call is under way, or another will follow at once."""
+        sending = self.store._sending  # noqa: SLF001 (nothing else tells)
+        return sending is not None and not sending.done()
 
     def hear(self, exchange: Exchange, reply: Reply) -> None:
         """Take note of a loss."""
@@ -209,7 +215,7 @@ class History:
         ]
         if self._perils is None:
             return ways
-        ways += [(self._leave, 6), (self._crash, 3), (self._cut, 3), (self._mend, 5), (self._arrive, 4)]
+        ways += [(self._leave, 6), (self._crash, 3), (self._cut, 6), (self._mend, 5), (self._arrive, 4)]
         losses = [(self._lose, 3), (self._save, 3), (self._restore, 3)]
         return ways + [(partial(lose, self._perils), often) for lose, often in losses]
 
@@ -304,12 +310,14 @@ class History:
             await self._quiet()
 
     async def _free(self) -> None:
+        """Let an admin free a scope, a lease, or a slot, most often one that is in use."""
         worker = self._one()
-        held = [id_ for worker in self._workers for id_ in worker.held]
-        scope, lease = self._chance.choice([None, *SCOPES]), self._chance.choice([None, *held])
+        slots = [(slot.scope, slot.lease) for slot in self.reference.slots.holdings()]
+        scope, lease = self._chance.choice([*slots, (SCOPES[0], "unknown")])
+        asked = self._chance.choice([(None, None), (scope, None), (None, lease), (scope, lease)])
         if not worker.is_cut:
-            self._tell(f"{worker.name} frees {lease} in {scope}")
-            await worker.store.free(scope=scope, lease=lease)
+            self._tell(f"{worker.name} frees {asked[1]} in {asked[0]}")
+            await worker.store.free(scope=asked[0], lease=asked[1])
 
     async def _crash(self) -> None:
         """End a worker, in the midst of a call or not, and start another."""
@@ -435,7 +443,8 @@ class History:
         idle = 0
         while idle < IDLE_TURNS:
             await asyncio.sleep(0)
-            idle = 0 if self.under_way else idle + 1
+            is_busy = self.under_way or any(worker.is_sending for worker in self._workers)
+            idle = 0 if is_busy else idle + 1
 
     async def _end(self) -> None:
         """Give everything back, and let what the dead have lapse."""

@@ -126,11 +126,13 @@ async def test_freed_lease_lapses(storage: Storage, store: Store) -> None:
 
 async def test_slot_that_lapsed_is_no_longer_free(storage: Storage, store: Store) -> None:
     """A lease that is renewed too late has all of its slots again, those that were freed as well."""
-    held = await admitted(store, lease(limit()))
-    await store.free(lease=held.id)
-    await storage.age(TTL + 1)
-    await renewed(store, held)
-    assert await holders(store) == {"team": {held.id}}
+    late, punctual = [await admitted(store, lease(limit(capacity=9))) for _ in range(2)]
+    await store.free(lease=late.id)
+    for _ in range(2):
+        await storage.age(TTL - 10)
+        await store.renew([punctual])
+    await renewed(store, late)
+    assert await holders(store) == {"team": {late.id, punctual.id}}
 
 
 async def test_release_of_a_freed_lease_is_harmless(store: Store, held: list[Lease]) -> None:

@@ -16,6 +16,7 @@ SEEDS = range(int(os.environ.get("HISTORIES", "16")))
 STEPS = 80
 
 
+@pytest.mark.parametrize("open_shared", ["host", "redis"], indirect=True)
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_history(shared_storage: SharedStorage, seed: int) -> None:
     """No history with crashes, losses, and lost or late calls tells a store from the reference."""
