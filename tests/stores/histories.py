@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -16,8 +16,8 @@ from litellm_parallel_limits.errors import LeasesLostError, StoreError
 from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Scope
 from litellm_parallel_limits.stores import Holding, shared
 from litellm_parallel_limits.stores.exchange import UNKNOWN, Backend, Exchange, Reply
-from litellm_parallel_limits.stores.shared import SharedStore
 from tests.stores.asking import turns
+from tests.stores.party import Worker
 from tests.stores.reference import Epoch, LateError, Reference, Told
 from tests.stores.road import Road, arrived, call_lost, call_silent, reply_lost, reply_silent
 from tests.stores.storages import MOMENT, PATIENCE, TTL, Ground, Perils, shared_store
@@ -41,49 +41,6 @@ IDLE_TURNS = 8
 
 class WrongError(AssertionError):
     """A storage and the reference differ; the message tells the history."""
-
-
-@dataclass(eq=False)
-class Worker:
-    """A worker: its store and its way there, what it holds, since when that is renewed, and what it held.
-
-    It is `lost` when it was told of a loss and has not renewed since, and `cut` where no call succeeds.
-    """
-
-    name: str
-    road: Road
-    store: SharedStore
-    held: dict[str, Lease] = field(default_factory=dict)
-    renewed_at: dict[str, float] = field(default_factory=dict)
-    given_back: list[Lease] = field(default_factory=list)
-    is_lost: bool = False
-    is_cut: bool = False
-
-    @property
-    def is_sending(self) -> bool:
-        """Whether a call is under way, or another will follow at once."""
-        sending = self.store._sending  # noqa: SLF001 (nothing else tells)
-        return sending is not None and not sending.done()
-
-    def hear(self, exchange: Exchange, reply: Reply) -> None:
-        """Take note of a loss."""
-        if None in reply.answers or exchange.epoch not in {UNKNOWN, reply.epoch}:
-            self.is_lost = True
-
-    def has(self, leases: Sequence[Lease], now: float) -> None:
-        """Take note of leases that were admitted or renewed."""
-        self.held |= {lease.id: lease for lease in leases}
-        self.renewed_at |= {lease.id: now for lease in leases}
-
-    def gives_back(self, lease: Lease) -> None:
-        """Release a lease."""
-        self.held.pop(lease.id, None)
-        self.given_back.append(lease)
-        self.store.release(lease)
-
-    def missing(self, kept: set[str], now: float) -> set[str]:
-        """Return what it holds and has renewed lately, as a worker does, but is not among what is kept."""
-        return {id_ for id_ in self.held if now - self.renewed_at.get(id_, -TTL) < TTL / 2} - kept
 
 
 class Watched:
@@ -430,6 +387,8 @@ class History:
         for worker in self._workers:
             leaked = {slot.lease for slot in found if slot.worker == worker.name}
             leaked -= worker.held.keys() | self._ghosts
+            must_renew = worker.is_lost or not worker.has_called
+            self.expect(worker.store.lost == must_renew, f"{worker.name} must renew: {not must_renew}")
             self.expect(worker.is_cut or not leaked, f"{worker.name} does not know of its {leaked}")
         now = self.reference.slots.now
         dead = {name for name, died in self._died.items() if now - died > TTL}
@@ -455,8 +414,8 @@ class History:
                 worker.gives_back(lease)
         await self._compare()
         await self._pass(3 * STEP)
-        await self._compare()
         self.expect(not self.reference.slots.holdings(), "something is left")
+        await self._compare()
 
     def _tell(self, line: str) -> None:
         self._log.append(line)
