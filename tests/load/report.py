@@ -28,14 +28,14 @@ FAULT_COLUMNS = (
 )
 
 
-def broken(record: Record) -> Iterator[str]:
+def broken(record: Record, least_mean: float = LEAST_MEAN) -> Iterator[str]:
     """Yield what was promised and did not hold in a run without a fault."""
     yield from _broken_always(record)
     for party, history in record.histories.items():
         if (peak := history.peak(record.whole)) > LIMIT:
             yield f"{party}: {peak} in flight at once, of {LIMIT}"
-        if (reached := history.mean(record.measured)) < LEAST_MEAN:
-            yield f"{party}: {reached:.2f} in flight on average, promised are {LEAST_MEAN}"
+        if (reached := history.mean(record.measured)) < least_mean:
+            yield f"{party}: {reached:.2f} in flight on average, promised are {least_mean}"
     if lost := record.ends()["cut"] + record.ends()["unreached"]:
         yield f"{lost} connections lost"
     if record.left is None or any(record.left.values()):

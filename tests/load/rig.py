@@ -21,6 +21,9 @@ TWO_PROXIES = (2, 2)
 WITHOUT_REDIS: Mapping[Form, tuple[int, ...]] = {"host": (4,), "memory": (1,)}
 """How many workers the only proxy has."""
 
+TIMEOUT_MS = 250
+"""Of the store: the package's own default."""
+
 START_SECONDS = 180.0
 """Until all workers answer: each takes ten seconds of a processor."""
 
@@ -34,7 +37,8 @@ def usual_workers(form: Form) -> tuple[int, ...]:
 class Rig:
     """A provider, and proxies whose leases are kept in `backing` and live `ttl` seconds.
 
-    `workers` says how many each proxy has. Every server's log is in a folder of its own below `folder`.
+    `workers` says how many each proxy has, `timeout_ms` how long a request waits for the store. Every
+    server's log is in a folder of its own below `folder`.
     """
 
     folder: Path
@@ -43,18 +47,24 @@ class Rig:
     workers: Sequence[int]
     provider: Provider
     backing: Backing
+    timeout_ms: int = TIMEOUT_MS
     proxies: list[Proxy] = field(default_factory=list)
     _launched: count[int] = field(default_factory=count)
 
     @classmethod
     @contextmanager
     def running(
-        cls, folder: Path, form: Form, ttl: float, workers: Sequence[int] | None = None
+        cls,
+        folder: Path,
+        form: Form,
+        ttl: float,
+        workers: Sequence[int] | None = None,
+        timeout_ms: int = TIMEOUT_MS,
     ) -> Iterator[Rig]:
         """Start everything, and wait until every worker is ready."""
         provider = Provider.start(_new(folder / "provider"))
         backing = START[form](_new(folder / "backing"))
-        rig = cls(folder, form, ttl, workers or usual_workers(form), provider, backing)
+        rig = cls(folder, form, ttl, workers or usual_workers(form), provider, backing, timeout_ms)
         try:
             rig.mend()
             yield rig
@@ -92,7 +102,11 @@ class Rig:
             models=[deployment(MODEL, "openai/told", self.provider.url)],
             litellm_settings={
                 "cache_params": {"mode": "default_off", **self.backing.cache_params},
-                "parallel_limits": {"store": store, "lease_ttl": self.ttl},
+                "parallel_limits": {
+                    "store": store,
+                    "lease_ttl": self.ttl,
+                    "store_timeout_ms": self.timeout_ms,
+                },
             },
         )
         folder = _new(self.folder / f"proxy-{next(self._launched)}")
