@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -113,6 +114,7 @@ def main(
 
     Ends with 0 if it held. With --fault something breaks in the middle; each fault gives a row.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends what runs, too
     plan = Plan(Demand(clients, takes, back_off), seconds or (25 if names else 180))
     trial = Trial(store, plan, lease_ttl or (6 if names else 30))
     sys.exit(not (trial.faults(names) if names else trial.load()))
