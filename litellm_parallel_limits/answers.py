@@ -41,13 +41,13 @@ class Refusal:
     headers: Headers
 
 
-def admitted_headers(admitted: Admitted) -> Headers:
+def admitted_headers(*admitted: Admitted) -> Headers:
     """Return the number and the room left of each limit that the request met.
 
     Where it met several scopes of one limit, those of the scope with less room.
     """
     room: dict[str, tuple[int, int]] = {}
-    for limit, count in zip(admitted.lease.limits, admitted.in_flight, strict=True):
+    for limit, count in (pair for one in admitted for pair in one.counts()):
         left = (max(0, limit.capacity - count), limit.capacity)
         room[limit.scope.limit] = min(left, room.get(limit.scope.limit, left))
     return dict(

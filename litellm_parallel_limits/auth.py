@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from litellm.proxy import _types as litellm_types
 
+from litellm_parallel_limits.built_in import merged_model_numbers
 from litellm_parallel_limits.calls import caller
-from litellm_parallel_limits.policy import merged_model_numbers
 
 
 class UserAPIKeyAuth(litellm_types.UserAPIKeyAuth):  # type: ignore[misc]  # LiteLLM is untyped to us

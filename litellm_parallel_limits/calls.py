@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from litellm_parallel_limits.answers import SHORT_HASH
-from litellm_parallel_limits.errors import TooManyModelsError
-from litellm_parallel_limits.policy import Call, Dimension, Identity, Record
+from litellm_parallel_limits.errors import TooManyLimitsError
+from litellm_parallel_limits.models import asking_for
+from litellm_parallel_limits.sources import Call, Dimension, Identity, Record
 from litellm_parallel_limits.tables import table
 
 MOST_MODELS = 32
 """In one request, separated by commas. Ours: each is a limit to check, and a call to a provider."""
+
+WITHOUT_MODEL = frozenset({"call_mcp_tool"})
+"""LiteLLM's kinds of calls whose model is no model, but says what is called."""
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _MASKED = re.compile(r"sk-\.\.\..{1,8}")
@@ -48,24 +52,40 @@ def caller(auth: Any) -> Call:
         "key metadata": table(getattr(auth, "metadata", None)),
         "key model_max_budget": _plain(table(getattr(auth, "model_max_budget", None))),
         "team metadata": table(getattr(auth, "team_metadata", None)),
+        "organization metadata": table(getattr(auth, "organization_metadata", None)),
+        "project metadata": table(getattr(auth, "project_metadata", None)),
     }
     return Call(identities, records=records)
 
 
-def call(auth: Any, data: Mapping[str, Any], group: Callable[[str], str]) -> Call:
-    """Return the call that LiteLLM is about to make. Raises TooManyModelsError.
+def calls(auth: Any, data: Mapping[str, Any], call_type: str, router: Any) -> tuple[Call, ...]:
+    """Return the calls that LiteLLM is about to make for a request: one for each model that it names.
 
-    `data` is the request as LiteLLM's pre-call hooks see it, `group` tells the model group of a name.
+    `data` and `call_type` are the request as LiteLLM's pre-call hooks see it, `router` is LiteLLM's, None
+    if it has none. Raises TooManyLimitsError.
     """
+    known = replace(caller(auth), tags=tuple(map(Identity, tags(data))))
     model = data.get("model")
-    if not isinstance(model, str) or not model:
-        return caller(auth)
+    if not isinstance(model, str) or not model or call_type in WITHOUT_MODEL:
+        return (known,)
     sent = _sent(auth, data, model)
-    names = [part.strip() for part in model.split(",")] if "," in model else [model]
+    if "," not in model:
+        return (asking_for(known, model, sent, router),)
+    names = [part.strip() for part in model.split(",")]
     if len(names) > MOST_MODELS:
-        raise TooManyModelsError(f"A request may name {MOST_MODELS} models at most, not {len(names)}.")
-    models = (_model(name, sent if name == model else name, group) for name in names if name)
-    return replace(caller(auth), models=tuple(models))
+        raise TooManyLimitsError(f"A request may name {MOST_MODELS} models at most, not {len(names)}.")
+    return tuple(asking_for(known, name, name, router) for name in names if name) or (known,)
+
+
+def tags(data: Mapping[str, Any]) -> list[str]:
+    """Return the tags of a request, each once: the client's, and those LiteLLM adds of its key and team."""
+    places = (data, table(data.get("metadata")), table(data.get("litellm_metadata")))
+    lists = (place.get("tags") for place in places)
+    return list(
+        dict.fromkeys(
+            tag for tags in lists if isinstance(tags, list) for tag in tags if isinstance(tag, str) and tag
+        )
+    )
 
 
 def key_hash(auth: Any) -> str | None:
@@ -108,11 +128,6 @@ def _sent(auth: Any, data: Mapping[str, Any], model: str) -> str:
     sent = body.get("model")
     aliases = (table(getattr(auth, field, None)) for field in ("aliases", "team_model_aliases"))
     return sent if isinstance(sent, str) and any(names.get(sent) == model for names in aliases) else model
-
-
-def _model(name: str, sent: str, group: Callable[[str], str]) -> Identity:
-    resolved = group(name)
-    return Identity(resolved, tuple(alias for alias in dict.fromkeys((sent, name)) if alias != resolved))
 
 
 def _texts(values: Iterable[object]) -> tuple[str, ...]:

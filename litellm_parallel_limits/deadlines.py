@@ -14,11 +14,11 @@ its own lateness for the other's only once: a stall costs one tenth of the time.
 _T = TypeVar("_T")
 
 
-async def wait(future: asyncio.Future[Any], seconds: float) -> None:
-    """Wait until `future` is done, for `seconds` in which this event loop was not held up."""
+async def wait(seconds: float, *futures: asyncio.Future[Any]) -> None:
+    """Wait until all `futures` are done, for `seconds` in which this event loop was not held up."""
     for _ in range(LOOKS):
-        await asyncio.wait({future}, timeout=seconds / LOOKS)
-        if future.done():
+        await asyncio.wait(futures, timeout=seconds / LOOKS)
+        if all(future.done() for future in futures):
             return
 
 
@@ -31,7 +31,7 @@ async def in_time(
     """
     task = asyncio.ensure_future(call)
     try:
-        await wait(task, seconds)
+        await wait(seconds, task)
         if not task.done():
             raise TimeoutError(f"no answer in {seconds:g} s")
     except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -12,18 +13,24 @@ from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy import proxy_server
 
 from litellm_parallel_limits import status
+from litellm_parallel_limits.admission import Admission
+from litellm_parallel_limits.built_in import wanted_records
 from litellm_parallel_limits.errors import ConfigurationError
 from litellm_parallel_limits.events import Event, InvalidLimit
-from litellm_parallel_limits.groups import group
+from litellm_parallel_limits.gate import Gate
 from litellm_parallel_limits.hold_times import HoldTimes
 from litellm_parallel_limits.limiter import Limiter
+from litellm_parallel_limits.live import LivePolicy, section
 from litellm_parallel_limits.logs import Log
+from litellm_parallel_limits.look_ups import look_ups
 from litellm_parallel_limits.middleware import HolderMiddleware
 from litellm_parallel_limits.plugin import ParallelLimits
+from litellm_parallel_limits.records import Records
 from litellm_parallel_limits.routes import router
-from litellm_parallel_limits.settings import SECTION, Settings, read
+from litellm_parallel_limits.routing import Routing
+from litellm_parallel_limits.settings import SECTION, Settings, check_deployments, read
+from litellm_parallel_limits.sources import Call
 from litellm_parallel_limits.store_choice import check, choose
-from litellm_parallel_limits.tables import table
 
 
 def build() -> CustomLogger:
@@ -34,7 +41,8 @@ def build() -> CustomLogger:
     config = proxy_server.proxy_config.get_config_state()
     if SECTION in config:
         raise ConfigurationError(f"{SECTION}: stands at the top of the file; allowed: below litellm_settings")
-    settings = read(table(config.get("litellm_settings")).get(SECTION), os.environ)
+    settings = read(section(config), os.environ)
+    check_deployments(config.get("model_list"))
     if not settings.enabled:
         return CustomLogger()
     check(settings, config, os.environ)
@@ -51,11 +59,19 @@ class _Proxy:
         self._settings = settings
         self._hold_times = HoldTimes()
         self._observers: tuple[Callable[[Event], None], ...] = (self._hold_times, Log())
+        self._records = Records(observer=self._observe)
+        policy = LivePolicy(
+            settings,
+            lambda: proxy_server.proxy_config.config,
+            os.environ,
+            lambda source: self._observe(InvalidLimit(source)),
+        )
+        gate = Gate(lambda: self.limiter, self._hold_times)
         self.plugin = ParallelLimits(
-            settings.policy(lambda source: self._observe(InvalidLimit(source))),
-            limiter=lambda: self.limiter,
-            hold_times=self._hold_times,
-            group=lambda name: group(proxy_server.llm_router, name),
+            Admission(policy, gate),
+            Routing(policy, gate),
+            router=lambda: proxy_server.llm_router,
+            with_records=self._with_records,
         )
 
     @cached_property
@@ -77,6 +93,13 @@ class _Proxy:
             store=self.limiter.store.name,
             ttl=self._settings.lease_ttl,
         )
+
+    async def _with_records(self, auth: Any, call: Call) -> Call:
+        wanted = wanted_records(call)
+        if not wanted:
+            return call
+        found = await self._records.of(look_ups(auth, call, wanted, proxy_server))
+        return replace(call, records={**call.records, **found})
 
     def _observe(self, event: Event) -> None:
         for observer in self._observers:

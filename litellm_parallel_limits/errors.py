@@ -19,8 +19,8 @@ class LeasesLostError(StoreError):
     """The store has lost leases: it admits nobody until the worker has renewed what it holds."""
 
 
-class TooManyModelsError(ParallelLimitsError):
-    """A request names more models than anybody would."""
+class TooManyLimitsError(ParallelLimitsError):
+    """A request names more models, or stands in more limits, than anybody's would."""
 
 
 class StoreUnavailableError(ParallelLimitsError):

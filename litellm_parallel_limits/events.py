@@ -37,5 +37,12 @@ class InvalidLimit:
     source: str
 
 
-Event = Admitted | Refused | Released | StoreFailed | StoreRecovered | InvalidLimit
+@dataclass(frozen=True, slots=True)
+class LookUpFailed:
+    """A record of LiteLLM's could not be read, or not in time; what was last known of it holds."""
+
+    error: Exception
+
+
+Event = Admitted | Refused | Released | StoreFailed | StoreRecovered | InvalidLimit | LookUpFailed
 Observer = Callable[[Event], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import quote, unquote
@@ -103,6 +104,10 @@ class Admitted:
 
     lease: Lease
     in_flight: tuple[int, ...]
+
+    def counts(self) -> Iterable[tuple[Limit, int]]:
+        """Yield each limit with the leases that count in it."""
+        return zip(self.lease.limits, self.in_flight, strict=True)
 
 
 RefusalReason = Literal["limit", "store_unavailable"]

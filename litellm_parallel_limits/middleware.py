@@ -1,14 +1,12 @@
-"""What a request holds, from its first byte to its last."""
+"""Where a request begins and ends."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from contextvars import ContextVar
 from typing import Any
 
-from litellm_parallel_limits.limiter import Permit
-from litellm_parallel_limits.limits import Scope
+from litellm_parallel_limits.holder import Holder, current_holder
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -28,66 +26,6 @@ that a model says can look like it: in JSON no line begins within a text."""
 
 REMAINING = "-remaining-max_parallel_requests"
 LIMIT = "-limit-max_parallel_requests"
-
-FIRST_ERROR_STATUS = 400
-
-
-class Holder:
-    """What one ASGI request holds, and the headers that its answer is given. Closing it twice is harmless.
-
-    `path` is the request's, and `run` tells the request's own run through LiteLLM's pre-call hooks from
-    those of calls nested in it.
-    """
-
-    __slots__ = ("_closed", "_headers", "_permits", "_refused", "path", "run")
-
-    def __init__(self, path: str = "") -> None:
-        self.path = path
-        self.run: object = None
-        self._permits: list[tuple[Permit, object]] = []
-        self._headers: Mapping[str, str] = {}
-        self._refused = False
-        self._closed = False
-
-    @property
-    def is_holding(self) -> bool:
-        """Whether this request has a slot anywhere."""
-        return bool(self._permits)
-
-    @property
-    def scopes(self) -> frozenset[Scope]:
-        """The scopes in which this request has a slot."""
-        return frozenset(limit.scope for permit, _ in self._permits for limit in permit.lease.limits)
-
-    def keep(self, permit: Permit, run: object = None) -> None:
-        """Hold `permit`, which `run` took, until this request ends; if it has ended, give it back at once."""
-        self._permits.append((permit, run))
-        if self._closed:
-            self.close()
-
-    def drop(self, run: object = None) -> None:
-        """Give back what `run` took."""
-        for permit, taken_by in self._permits:
-            if taken_by == run:
-                permit.release()
-        self._permits = [(permit, taken_by) for permit, taken_by in self._permits if taken_by != run]
-
-    def close(self) -> None:
-        """Give back what is held, now and from now on."""
-        self._closed = True
-        while self._permits:
-            self._permits.pop()[0].release()
-
-    def announce(self, headers: Mapping[str, str], *, refused: bool = False) -> None:
-        """Let the answer carry `headers`; those of a refusal only where the answer is an error."""
-        self._headers, self._refused = headers, refused
-
-    def headers(self, status: int) -> Mapping[str, str]:
-        """Return what an answer of this `status` is to carry."""
-        return {} if self._refused and status < FIRST_ERROR_STATUS else self._headers
-
-
-current_holder: ContextVar[Holder | None] = ContextVar("litellm_parallel_limits_holder", default=None)
 
 
 class HolderMiddleware:

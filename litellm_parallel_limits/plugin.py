@@ -3,46 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
+import litellm
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
 from litellm_parallel_limits import answers
-from litellm_parallel_limits.answers import Headers, Refusal
-from litellm_parallel_limits.calls import call, key_name
-from litellm_parallel_limits.errors import StoreUnavailableError, TooManyModelsError
-from litellm_parallel_limits.hold_times import HoldTimes
-from litellm_parallel_limits.limiter import Limiter, Permit
-from litellm_parallel_limits.limits import Limit
-from litellm_parallel_limits.middleware import Holder, current_holder
-from litellm_parallel_limits.policy import Policy
+from litellm_parallel_limits.admission import Admission, announce
+from litellm_parallel_limits.answers import Refusal
+from litellm_parallel_limits.calls import calls, key_name
+from litellm_parallel_limits.errors import TooManyLimitsError
+from litellm_parallel_limits.holder import Asked, Holder, current_holder
+from litellm_parallel_limits.models import asking_for
+from litellm_parallel_limits.routing import Routing
+from litellm_parallel_limits.sources import Call
+
+ReadRecords = Callable[[Any, Call], Awaitable[Call]]
+
+STRANGER = Asked()
+"""Who calls the router without having passed LiteLLM's pre-call hooks: nobody knows anything of them."""
 
 
 class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped to us
     """Takes a slot in every limit that a request meets, before LiteLLM calls the provider.
 
-    `limiter` and `group` are asked at the first request that needs them: LiteLLM has its Redis and its
-    router only after it has loaded its callbacks. `group` tells the model group of a name.
+    `router` gives LiteLLM's, which it has only after it has loaded its callbacks. `with_records` adds to a
+    call what LiteLLM's records say of its parties; it is also given LiteLLM's auth object.
     """
 
     def __init__(
         self,
-        policy: Policy,
+        admission: Admission,
+        routing: Routing,
         *,
-        limiter: Callable[[], Limiter],
-        hold_times: HoldTimes,
-        group: Callable[[str], str],
+        router: Callable[[], Any],
+        with_records: ReadRecords,
     ) -> None:
         super().__init__()
-        self._policy = policy
-        self._limiter = limiter
-        self._hold_times = hold_times
-        self._group = group
+        self._admission = admission
+        self._routing = routing
+        self._router = router
+        self._with_records = with_records
 
-    # Defined on this very class, with LiteLLM's own parameter names: it looks for both.
+    # Each hook is defined on this very class, with LiteLLM's own parameter names: it looks for both.
     async def async_pre_call_hook(
         self,
         user_api_key_dict: Any,
@@ -52,37 +59,76 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
     ) -> None:
         """Admit the request or raise the error that refuses it."""
         holder = current_holder.get() or _holder_of_task()
+        try:
+            asked = await self._asked(holder, user_api_key_dict, data, call_type)
+            refusal = await self._admission.admit(holder, asked)
+        except TooManyLimitsError as error:
+            raise HTTPException(400, str(error)) from error
+        if refusal is not None:
+            raise _error(refusal)
+
+    async def async_filter_deployments(
+        self,
+        model: str,
+        healthy_deployments: list[Any],
+        messages: Any,  # noqa: ARG002 (LiteLLM's)
+        request_kwargs: dict[str, Any] | None = None,
+        parent_otel_span: Any = None,  # noqa: ARG002 (LiteLLM's)
+    ) -> list[Any]:
+        """Return those deployments of `model` that have room, or raise the error that refuses the request."""
+        if not request_kwargs:  # a look at the list, not a call
+            return healthy_deployments
+        holder = current_holder.get() or _holder_of_task()
+        asked = holder.asked or STRANGER
+        refusal = None
+        if asked.id is not None and request_kwargs.get("litellm_call_id") == asked.id:
+            refusal = await self._follow(holder, asked, model)
+        answer = refusal or await self._routing.with_room(holder, holder.asked or asked, healthy_deployments)
+        if isinstance(answer, Refusal):
+            announce(holder, asked, answer.headers, refused=answer.status)
+            raise _router_error(answer, model)
+        return list(answer)
+
+    async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:  # noqa: ARG002
+        """Hold a slot in no other deployment than the one that the router has chosen."""
+        holder = current_holder.get()
+        if holder is not None and holder.attempts:
+            self._routing.chose(holder, kwargs)
+
+    async def async_post_call_failure_deployment_hook(
+        self,
+        request_data: Mapping[str, Any],
+        exception: Exception,  # noqa: ARG002 (LiteLLM's)
+        call_type: Any,  # noqa: ARG002 (LiteLLM's)
+        fallback_depth: int | None = None,  # noqa: ARG002 (LiteLLM's)
+    ) -> None:
+        """Give back the slot in the deployment that failed: it may be long until the next attempt."""
+        holder = current_holder.get()
+        if holder is not None and holder.attempts:
+            self._routing.failed(holder, request_data)
+
+    async def _asked(self, holder: Holder, auth: Any, data: Mapping[str, Any], call_type: str) -> Asked:
+        known = calls(auth, data, call_type, self._router())
+        records = (await self._with_records(auth, known[0])).records
+        asked = Asked(
+            id=data.get("litellm_call_id"),
+            calls=tuple(replace(one, records={**records, **one.records}) for one in known),
+            model=answers.shown(str(data.get("model") or "")),
+            key_name=key_name(auth),
+        )
         run = _run(holder, data, call_type)
+        if run is None:
+            return asked
         if holder.run is None:
             holder.run = run
-        if run is not None:
-            # LiteLLM runs its hooks again for a fallback: what was held and told gives way.
-            holder.drop(run)
-            _announce(holder, run, {})
-        try:
-            met = self._policy.limits(call(user_api_key_dict, data, self._group))
-        except TooManyModelsError as error:
-            raise HTTPException(400, str(error)) from error
-        limits = [limit for limit in met if limit.scope not in holder.scopes]
-        if limits:
-            permit = await self._admit(holder, run, limits, user_api_key_dict, data)
-            holder.keep(permit, run)
-            _announce(holder, run, answers.admitted_headers(permit.admitted))
+        return replace(asked, run=run)
 
-    async def _admit(
-        self, holder: Holder, run: object, limits: list[Limit], auth: Any, data: Mapping[str, Any]
-    ) -> Permit:
-        try:
-            answer = await self._limiter().admit(limits, model=answers.shown(str(data.get("model") or "")))
-        except StoreUnavailableError as error:
-            refusal = answers.unavailable(error.limit, str(error))
-        else:
-            if isinstance(answer, Permit):
-                return answer
-            held = self._hold_times.seconds(answer.limit)
-            refusal = answers.refusal(answer, key_name=key_name(auth), held_seconds=held)
-        _announce(holder, run, refusal.headers, refused=True)
-        raise _error(refusal)
+    async def _follow(self, holder: Holder, asked: Asked, model: str) -> Refusal | None:
+        """Take the slots of the model that the router has gone on to, if it has."""
+        call = asking_for(asked.calls[0].without_models(), model, model, self._router())
+        if any(_ids(call) == _ids(one) for one in asked.calls):
+            return None
+        return await self._admission.go_on(holder, asked, call)
 
 
 def _run(holder: Holder, data: Mapping[str, Any], call_type: str) -> object:
@@ -109,10 +155,8 @@ def _holder_of_task() -> Holder:
     return holder
 
 
-def _announce(holder: Holder, run: object, headers: Headers, *, refused: bool = False) -> None:
-    """Let the request's answer carry `headers`, unless they are of a call nested in it."""
-    if run == holder.run:
-        holder.announce(headers, refused=refused)
+def _ids(call: Call) -> list[str]:
+    return [model.id for model in call.models]
 
 
 def _error(refusal: Refusal) -> HTTPException:
@@ -130,4 +174,13 @@ def _rate_limit_error(refusal: Refusal) -> HTTPException:
     error: HTTPException = ProxyRateLimitError(
         refusal.message, headers=refusal.headers, rate_limit_type="max_parallel_requests"
     )
+    return error
+
+
+def _router_error(refusal: Refusal, model: str) -> Exception:
+    """Return an error that the router tries the model's fallbacks for, and nothing else of the model's."""
+    is_full = refusal.status == answers.REFUSED_STATUS
+    of = litellm.RateLimitError if is_full else litellm.ServiceUnavailableError
+    error: Exception = of(message=refusal.message, model=model, llm_provider="")
+    error.num_retries = 0  # type: ignore[attr-defined]  # the router's: the deployments are as full at once
     return error

@@ -8,9 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from litellm_parallel_limits.built_in import BUILT_IN, ignore_invalid
 from litellm_parallel_limits.errors import ConfigurationError
 from litellm_parallel_limits.limits import Mode, OnStoreFailure, whole_number
-from litellm_parallel_limits.policy import BUILT_IN, Dimension, OperatorLimit, Policy, ignore_invalid
+from litellm_parallel_limits.policy import OperatorLimit, Policy
+from litellm_parallel_limits.sources import Dimension
+from litellm_parallel_limits.tables import table
 
 SECTION = "parallel_limits"
 """The settings' name below `litellm_settings`."""
@@ -18,14 +21,8 @@ SECTION = "parallel_limits"
 ENVIRONMENT = "LITELLM_PARALLEL_LIMITS_"
 """Begins the environment variables that override the YAML."""
 
-RESERVED_NAMES = frozenset(
-    {
-        *(built_in.name for built_in in BUILT_IN),
-        *("model_per_user", "team_member", "organization", "model_per_organization", "project"),
-        *("model_per_project", "end_user", "tag", "model", "deployment"),
-    }
-)
-"""LiteLLM's own names for limits, those that come later as well: an operator's limit has another."""
+RESERVED_NAMES = frozenset(built_in.name for built_in in BUILT_IN)
+"""LiteLLM's own names for limits: an operator's limit has another."""
 
 _OFF = frozenset({"0", "f", "false", "n", "no", "off"})
 
@@ -62,6 +59,19 @@ class LimitSettings(BaseModel):
         if name in RESERVED_NAMES:
             raise ValueError("this name is LiteLLM's own; allowed: any other")
         return name
+
+
+class DeploymentSettings(BaseModel):
+    """What stands in a deployment's `model_info.parallel_limits`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = True
+    """False leaves the deployment out of every limit that has to do with models."""
+    max_parallel_requests: Number = None
+    """The most requests in flight in this deployment, retries and fallbacks of others included."""
+    model_max_parallel_requests: Number = None
+    """The most requests in flight of its model; of several deployments the largest number holds."""
 
 
 class Settings(BaseModel):
@@ -126,8 +136,7 @@ def read(section: object, environment: Mapping[str, str]) -> Settings:
     except ValidationError as error:
         if overrides.get("enabled", "").strip().lower() in _OFF:
             return Settings(enabled=False)  # an operator's way out of trouble, this section's as well
-        mistakes = (_mistake(mistake, overrides) for mistake in error.errors())
-        raise ConfigurationError("\n".join(mistakes)) from None
+        raise ConfigurationError(_mistakes(error, SECTION, Settings, overrides)) from None
     names = [limit.name for limit in settings.limits]
     for place, name in enumerate(names):
         if name in names[:place]:
@@ -144,15 +153,34 @@ def _check_variables(environment: Mapping[str, str]) -> None:
             raise ConfigurationError(f"{name}: unknown; allowed: {', '.join(allowed)}")
 
 
-def _mistake(mistake: Any, overrides: Mapping[str, str]) -> str:
+def check_deployments(model_list: object) -> None:
+    """Raise ConfigurationError if something is wrong in the `model_info` of one of LiteLLM's `model_list`."""
+    for place, entry in enumerate(model_list if isinstance(model_list, list) else ()):
+        section = table(table(entry).get("model_info")).get(SECTION)
+        if section is None:
+            continue
+        try:
+            DeploymentSettings.model_validate(section)
+        except ValidationError as error:
+            where = f"model_list[{place}].model_info.{SECTION}"
+            raise ConfigurationError(_mistakes(error, where, DeploymentSettings, {})) from None
+
+
+def _mistakes(
+    error: ValidationError, where: str, model: type[BaseModel], overrides: Mapping[str, str]
+) -> str:
+    return "\n".join(_mistake(mistake, where, model, overrides) for mistake in error.errors())
+
+
+def _mistake(mistake: Any, where: str, model: type[BaseModel], overrides: Mapping[str, str]) -> str:
     location = [part for part in mistake["loc"] if part != "[key]"]  # pydantic's word for "not the value"
     if location and location[0] in overrides:
         entry = ENVIRONMENT + str(location[0]).upper()
     else:
-        entry = SECTION + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+        entry = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     if mistake["type"] == "extra_forbidden":
-        model = LimitSettings if "limits" in location[:1] else Settings
-        return f"{entry}: unknown; allowed: {', '.join(model.model_fields)}"
+        fields = (LimitSettings if "limits" in location[:1] else model).model_fields
+        return f"{entry}: unknown; allowed: {', '.join(fields)}"
     told = mistake["msg"].removeprefix("Value error, ").replace("tuple", "list").replace("Tuple", "List")
     return f"{entry}: {told}; got {_shown(mistake['input'])}"
 

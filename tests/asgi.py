@@ -6,16 +6,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from litellm_parallel_limits.holder import Holder, current_holder
 from litellm_parallel_limits.limiter import Permit
 from litellm_parallel_limits.limits import Admitted, Lease
-from litellm_parallel_limits.middleware import (
-    Holder,
-    HolderMiddleware,
-    Message,
-    Receive,
-    Send,
-    current_holder,
-)
+from litellm_parallel_limits.middleware import HolderMiddleware, Message, Receive, Send
 from tests.samples import lease, limit
 
 Action = Callable[[Holder, Send], Awaitable[None]]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from litellm_parallel_limits.middleware import Holder, Message, Send
+from litellm_parallel_limits.holder import Holder
+from litellm_parallel_limits.middleware import Message, Send
 from tests.asgi import START, Action, Server
 
 OURS = {
@@ -21,7 +22,7 @@ def server() -> Server:
     return Server()
 
 
-def answering(headers: Mapping[str, str], message: Message, *, refused: bool = False) -> Action:
+def answering(headers: Mapping[str, str], message: Message, *, refused: int = 0) -> Action:
     """Return an action that announces `headers` and begins its answer with `message`."""
 
     async def action(holder: Holder, send: Send) -> None:
@@ -94,12 +95,10 @@ async def test_room_of_other_limits_is_left_alone(server: Server) -> None:
     assert server.headers() == [(name, "0"), *OURS.items()]
 
 
-@pytest.mark.parametrize(
-    ("status", "told"), [(200, False), (399, False), (400, True), (429, True), (500, True)]
-)
-async def test_refusals_headers_are_for_errors(server: Server, status: int, *, told: bool) -> None:
+@pytest.mark.parametrize(("status", "told"), [(200, False), (400, False), (429, True), (500, False)])
+async def test_refusals_headers_are_for_refusals(server: Server, status: int, *, told: bool) -> None:
     """A refusal that did not reach the client, as where a fallback answered, leaves no headers."""
-    await server.run(answering({"retry-after": "3"}, {**START, "status": status}, refused=True))
+    await server.run(answering({"retry-after": "3"}, {**START, "status": status}, refused=429))
     assert server.headers() == ([("retry-after", "3")] if told else [])
 
 
@@ -107,7 +106,7 @@ async def test_last_announcement_counts(server: Server) -> None:
     """A fallback's admission takes the place of the refusal before it."""
 
     async def action(holder: Holder, send: Send) -> None:
-        holder.announce({"retry-after": "3"}, refused=True)
+        holder.announce({"retry-after": "3"}, refused=429)
         holder.announce(OURS)
         await send(START)
 

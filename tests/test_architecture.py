@@ -17,12 +17,12 @@ ROOT = Path(litellm_parallel_limits.__file__).parent
 
 LAYERS = (
     {"limits", "errors", "patterns", "deadlines", "tables", "siblings", "host_file", "background"},
-    {"policy", "events", "stores", "shares"},
-    {"stores.memory", "stores.exchange"},
-    {"stores.shared", "stores.redis", "stores.host"},
+    {"sources", "events", "stores", "shares", "model_info", "groups"},
+    {"built_in", "stores.memory", "stores.exchange"},
+    {"policy", "models", "records", "stores.shared", "stores.redis", "stores.host"},
     {"limiter", "hold_times", "answers"},
-    {"settings", "middleware", "status"},
-    {"logs", "calls", "groups", "connections"},
+    {"settings", "holder", "gate", "status"},
+    {"background_work", "logs", "calls", "connections", "live", "look_ups", "middleware", "admission", "routing"},
     {"auth", "plugin", "routes", "store_choice"},
     {"entry", "demo"},
     {"cli"},
@@ -32,6 +32,8 @@ LAYERS = (
 EDGES = {
     "settings": {"pydantic"},
     "auth": {"litellm"},
+    "look_ups": {"litellm"},
+    "records": {"cachetools"},
     "plugin": {"litellm", "fastapi"},
     "routes": {"litellm", "fastapi"},
     "connections": {"litellm", "redis"},

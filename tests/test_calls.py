@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from litellm_parallel_limits.calls import call, caller, key_hash, key_name
-from litellm_parallel_limits.groups import group
-from litellm_parallel_limits.policy import Dimension, Identity, Policy
+from litellm_parallel_limits.calls import caller, calls, key_hash, key_name
+from litellm_parallel_limits.policy import Policy
+from litellm_parallel_limits.sources import Dimension, Identity
 from tests.json_values import json_values, texts
 from tests.litellm_objects import auth
 
 SECRET = "sk-0123456789abcdef"
+CHAT = "acompletion"
 RAW = "raw-secret-of-custom-auth"
 
 
@@ -27,16 +27,16 @@ def hashed(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def router(aliases: object) -> Callable[[str], str]:
-    """Return how a router with these aliases, and no other model, takes a name."""
-    empty = SimpleNamespace(
+def router(aliases: object) -> Any:
+    """Return a router with these aliases, and no model."""
+    return SimpleNamespace(
         model_group_alias=aliases,
         model_names=set(),
+        model_list=[],
         deployment_names=[],
         has_model_id=lambda _: False,
         default_deployment=None,
     )
-    return partial(group, empty)
 
 
 def models(
@@ -47,7 +47,7 @@ def models(
         "model": model,
         "proxy_server_request": {"url": "http://proxy/", "body": body or {"model": model}},
     }
-    return list(call(auth, data, router(groups)).models)
+    return [model for one in calls(auth, data, CHAT, router(groups)) for model in one.models]
 
 
 def test_parties_are_those_of_the_auth_object() -> None:
@@ -88,6 +88,8 @@ def test_numbers_are_looked_for_in_the_records_of_the_auth_object() -> None:
     of = SimpleNamespace(
         metadata={"a": 1},
         team_metadata={"b": 2},
+        organization_metadata={"c": 3},
+        project_metadata={"d": 4},
         model_max_budget={"gpt-4": budget},
         user_max_parallel_requests=4,
         team_max_parallel_requests="5",
@@ -97,6 +99,8 @@ def test_numbers_are_looked_for_in_the_records_of_the_auth_object() -> None:
         "key metadata": {"a": 1},
         "key model_max_budget": {"gpt-4": {"max_parallel_requests": 3}},
         "team metadata": {"b": 2},
+        "organization metadata": {"c": 3},
+        "project metadata": {"d": 4},
     }
 
 
@@ -198,9 +202,22 @@ def test_several_models_are_each_named() -> None:
 @pytest.mark.parametrize("model", [None, "", 5, ["gpt-4"], {"a": 1}, ",", " , "])
 def test_call_may_be_for_no_model(model: object) -> None:
     """What is no name is no model; the caller is known all the same."""
-    found = call(auth(user_id="u1"), {"model": model}, str)
+    (found,) = calls(auth(user_id="u1"), {"model": model}, CHAT, None)
     assert found.models == ()
     assert found.identities == {"user": Identity("u1")}
+
+
+def test_tools_that_are_called_are_no_models() -> None:
+    """What LiteLLM calls the model of a tool's call is none."""
+    (found,) = calls(auth(user_id="u1"), {"model": "MCP: echo"}, "call_mcp_tool", None)
+    assert found.models == ()
+
+
+def test_tags_are_those_of_the_request_and_of_its_records() -> None:
+    """Tags may stand in the body or in either place where LiteLLM puts them; each counts once."""
+    data = {"tags": ["a", 5, ""], "metadata": {"tags": ["b", "a"]}, "litellm_metadata": {"tags": ["c"]}}
+    (found,) = calls(auth(), data, CHAT, None)
+    assert found.tags == (Identity("a"), Identity("b"), Identity("c"))
 
 
 FIELDS = (
@@ -213,6 +230,8 @@ FIELDS = (
         "project_alias",
         "metadata",
         "team_metadata",
+        "organization_metadata",
+        "project_metadata",
     ),
     *("model_max_budget", "aliases", "team_model_aliases"),
     *("user_max_parallel_requests", "team_max_parallel_requests"),
@@ -223,6 +242,8 @@ any_data = st.fixed_dictionaries(
     {},
     optional={
         "model": texts | json_values,
+        "tags": json_values | st.lists(texts),
+        "metadata": json_values | st.fixed_dictionaries({"tags": json_values | st.lists(texts)}),
         "proxy_server_request": json_values | st.fixed_dictionaries({"body": tables}),
     },
 )
@@ -233,11 +254,11 @@ any_data = st.fixed_dictionaries(
 def test_anything_is_a_call(fields: Mapping[str, Any], data: Mapping[str, Any], groups: object) -> None:
     """Whatever an auth object, a body and a router hold, there is a call of texts, and limits to meet."""
     of = SimpleNamespace(**fields)
-    found = call(of, data, router(groups))
-    for party in (*found.identities.values(), *found.models):
-        assert all(isinstance(name, str) for name in party.names)
+    for found in calls(of, data, CHAT, router(groups)):
+        for party in (*found.identities.values(), *found.models, *found.tags):
+            assert all(isinstance(name, str) for name in party.names)
+        Policy().limits(found)
     assert isinstance(key_name(of), str)
-    Policy().limits(found)
 
 
 @given(st.sampled_from(["user_id", "team_id", "end_user_id", "org_id", "project_id"]), texts.filter(bool))

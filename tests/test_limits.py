@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from litellm_parallel_limits.limits import LONGEST_IDENTITY, MOST_PARALLEL_REQUESTS, Scope, whole_number
-from litellm_parallel_limits.policy import Dimension
+from litellm_parallel_limits.sources import Dimension
 from tests.json_values import json_values
 
 names = st.from_regex(r"[a-z][a-z0-9_-]{0,10}", fullmatch=True)

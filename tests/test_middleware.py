@@ -8,17 +8,12 @@ from typing import Any
 
 import pytest
 
-from litellm_parallel_limits.middleware import (
-    Holder,
-    HolderMiddleware,
-    Message,
-    Receive,
-    Send,
-    current_holder,
-)
+from litellm_parallel_limits.holder import Holder, current_holder
+from litellm_parallel_limits.middleware import HolderMiddleware, Message, Receive, Send
 from tests.asgi import START, Action, Server
 from tests.samples import limit
 
+RUN = "a run"
 PART: Message = {"type": "http.response.body", "body": b"part", "more_body": True}
 LAST: Message = {"type": "http.response.body", "body": b"last"}
 STREAM: Message = {**START, "headers": [(b"content-type", b"text/event-stream; charset=utf-8")]}
@@ -34,7 +29,7 @@ def sending(server: Server, *messages: Message) -> Action:
     """Return an action that holds a permit and answers with `messages`."""
 
     async def action(holder: Holder, send: Send) -> None:
-        holder.keep(server.permit())
+        holder.keep(server.permit(), RUN)
         for message in messages:
             await send(message)
 
@@ -112,7 +107,7 @@ async def test_exception_gives_back(server: Server) -> None:
     """An application that raises holds nothing any more, and its exception goes on."""
 
     async def action(holder: Holder, _: Send) -> None:
-        holder.keep(server.permit())
+        holder.keep(server.permit(), RUN)
         raise LookupError
 
     with pytest.raises(LookupError):
@@ -124,7 +119,7 @@ async def test_cancellation_gives_back(server: Server) -> None:
     """A request that is cancelled holds nothing any more."""
 
     async def action(holder: Holder, _: Send) -> None:
-        holder.keep(server.permit())
+        holder.keep(server.permit(), RUN)
         await asyncio.Event().wait()
 
     running = asyncio.create_task(server.run(action))
@@ -147,7 +142,7 @@ async def test_each_permit_is_given_back_once(server: Server) -> None:
 
     async def action(holder: Holder, send: Send) -> None:
         for _ in range(3):
-            holder.keep(server.permit())
+            holder.keep(server.permit(), RUN)
         await send(STREAM)
         await send({**PART, "body": ENDS["chat"]})
         await send(LAST)
@@ -163,7 +158,7 @@ async def test_permit_kept_after_the_end_is_given_back_at_once(server: Server) -
 
     async def action(holder: Holder, send: Send) -> None:
         await send(LAST)
-        holder.keep(server.permit())
+        holder.keep(server.permit(), RUN)
         assert len(server.released) == 1
 
     await server.run(action)
@@ -174,9 +169,9 @@ async def test_dropped_permits_make_way_for_others(server: Server) -> None:
     """A request may give back what it holds and hold something else, as a fallback does."""
     holder = Holder()
     first, second = server.permit(), server.permit()
-    holder.keep(first)
-    holder.drop()
-    holder.keep(second)
+    holder.keep(first, RUN)
+    holder.drop(RUN)
+    holder.keep(second, RUN)
     assert server.released == [first.lease]
     assert holder.scopes == {limit().scope}
     holder.close()
@@ -211,7 +206,7 @@ async def test_task_of_a_request_has_its_holder(server: Server) -> None:
     async def work() -> None:
         holder = current_holder.get()
         assert holder is not None
-        holder.keep(server.permit())
+        holder.keep(server.permit(), RUN)
 
     async def action(_: Holder, send: Send) -> None:
         await asyncio.create_task(work())

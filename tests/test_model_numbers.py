@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from litellm_parallel_limits.policy import Call, Identity, Policy, Record, merged_model_numbers
+from litellm_parallel_limits.built_in import merged_model_numbers
+from litellm_parallel_limits.policy import Policy
+from litellm_parallel_limits.sources import Call, Identity, Record
 
 Table = Mapping[str, object]
 

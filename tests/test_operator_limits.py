@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from litellm_parallel_limits.limits import Limit, Scope
-from litellm_parallel_limits.policy import Call, Dimension, Identity, OperatorLimit, Policy
+from litellm_parallel_limits.policy import OperatorLimit, Policy
+from litellm_parallel_limits.sources import Call, Dimension, Identity
 
 PARTIES: Mapping[Dimension, Identity] = {
     "key": Identity("k1", ("ci-key",)),

@@ -9,11 +9,15 @@ import pytest
 from fastapi import HTTPException
 
 from litellm_parallel_limits import UserAPIKeyAuth
+from litellm_parallel_limits.admission import Admission
+from litellm_parallel_limits.gate import Gate
 from litellm_parallel_limits.hold_times import HoldTimes
 from litellm_parallel_limits.limiter import Limiter
 from litellm_parallel_limits.middleware import HolderMiddleware, Message, Receive, Send
 from litellm_parallel_limits.plugin import ParallelLimits
 from litellm_parallel_limits.policy import Policy
+from litellm_parallel_limits.routing import Routing
+from litellm_parallel_limits.sources import Call
 from litellm_parallel_limits.stores.memory import MemoryStore
 
 URL = "http://proxy/v1/chat/completions"
@@ -27,14 +31,29 @@ KEY = UserAPIKeyAuth(
 FREE = UserAPIKeyAuth(api_key="sk-free", metadata={"model_max_parallel_requests": {"closed": 0}})
 
 
+async def no_records(_: object, call: Call) -> Call:
+    """Know nothing more of a call."""
+    return call
+
+
+def plugin(limiter: Callable[[], Limiter]) -> ParallelLimits:
+    """Return the plugin of a proxy without a router."""
+    gate = Gate(limiter, HoldTimes())
+    policy = Policy()
+    return ParallelLimits(
+        Admission(lambda: policy, gate),
+        Routing(lambda: policy, gate),
+        router=lambda: None,
+        with_records=no_records,
+    )
+
+
 class Proxy:
     """What LiteLLM does around the plugin."""
 
     def __init__(self) -> None:
         self.limiter = Limiter(MemoryStore(ttl=30), ttl=30)
-        self.plugin = ParallelLimits(
-            Policy(), limiter=lambda: self.limiter, hold_times=HoldTimes(), group=str
-        )
+        self.plugin = plugin(lambda: self.limiter)
         self.sent: list[Message] = []
 
     async def call(self, model: str, *, auth: UserAPIKeyAuth = KEY, url: str | None = URL) -> None:
@@ -130,8 +149,7 @@ async def test_request_that_meets_no_limit_asks_no_store(proxy: Proxy) -> None:
     def unexpected() -> Limiter:
         raise AssertionError
 
-    plugin = ParallelLimits(Policy(), limiter=unexpected, hold_times=HoldTimes(), group=str)
-    await plugin.async_pre_call_hook(FREE, None, {"model": "open"}, "acompletion")
+    await plugin(unexpected).async_pre_call_hook(FREE, None, {"model": "open"}, "acompletion")
 
 
 async def test_call_without_a_request_ends_with_its_task(proxy: Proxy) -> None:

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from litellm_parallel_limits.built_in import merged_model_numbers
 from litellm_parallel_limits.limits import Limit, Scope
-from litellm_parallel_limits.policy import Call, Dimension, Identity, Policy, Record, merged_model_numbers
+from litellm_parallel_limits.policy import Policy
+from litellm_parallel_limits.sources import Call, Dimension, Identity, Record
 from tests.json_values import json_values, texts
 
 Records = Mapping[Record, Mapping[str, object]]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from litellm_parallel_limits.errors import ConfigurationError
 from litellm_parallel_limits.limits import Limit, Scope
-from litellm_parallel_limits.policy import Call, Dimension, Identity
 from litellm_parallel_limits.settings import Settings, read
+from litellm_parallel_limits.sources import Call, Dimension, Identity
 from tests.json_values import json_values, texts
 
 OURS: Mapping[str, Any] = {"name": "ours", "max_parallel_requests": 1}

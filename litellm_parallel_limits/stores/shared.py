@@ -113,7 +113,7 @@ class SharedStore:
         self._admissions[lease.id] = _Admission(lease, answer)
         self._send()
         try:
-            await wait(answer, self._timeout)
+            await wait(self._timeout, answer)
             outcome = answer.result() if answer.done() else StoreError(f"no answer in {self._timeout:g} s")
             if isinstance(outcome, StoreError):
                 raise outcome

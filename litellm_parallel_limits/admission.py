@@ -1,0 +1,72 @@
+"""How a request comes to hold a slot in every limit that it meets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from litellm_parallel_limits.answers import Headers, Refusal, admitted_headers
+from litellm_parallel_limits.gate import Gate
+from litellm_parallel_limits.holder import Asked, Holder
+from litellm_parallel_limits.limiter import Permit
+from litellm_parallel_limits.limits import Admitted, Limit
+from litellm_parallel_limits.policy import Policy
+from litellm_parallel_limits.sources import Call
+
+
+class Admission:
+    """Takes the slots of requests, each on the account of its run through LiteLLM's hooks."""
+
+    def __init__(self, policy: Callable[[], Policy], gate: Gate) -> None:
+        self._policy = policy
+        self._gate = gate
+
+    async def admit(self, holder: Holder, asked: Asked) -> Refusal | None:
+        """Hold a slot in each limit that `asked` meets, or none; what its run held before gives way.
+
+        Raises TooManyLimitsError.
+        """
+        holder.asked = asked
+        holder.drop(asked.run)
+        announce(holder, asked, {})
+        return await self._take(holder, asked, list(self._limits(holder, asked.calls)))
+
+    async def go_on(self, holder: Holder, asked: Asked, call: Call) -> Refusal | None:
+        """Hold what `call`, for a model that the router falls back to, meets.
+
+        What was held for the model that failed gives way, unless other models were asked for beside it.
+        """
+        if len(asked.calls) == 1:
+            return await self.admit(holder, replace(asked, calls=(call,)))
+        holder.asked = replace(asked, calls=(*asked.calls, call))
+        met = self._policy().limits(call)
+        missing = [limit for limit in met if limit.scope not in holder.scopes]
+        return await self._take(holder, replace(asked, run=object()), [missing])
+
+    def _limits(self, holder: Holder, calls: Sequence[Call]) -> Iterator[list[Limit]]:
+        """Yield what each of `calls` is to take; what counts no model is taken once."""
+        held = set(holder.scopes)
+        for call in calls:
+            yield [limit for limit in self._policy().limits(call) if limit.scope not in held]
+            if len(calls) > 1:
+                held |= {limit.scope for limit in self._policy().limits(call.without_models())}
+
+    async def _take(self, holder: Holder, asked: Asked, wanted: Sequence[Sequence[Limit]]) -> Refusal | None:
+        admitted: list[Admitted] = []
+        for limits in filter(None, wanted):
+            answer = await self._gate.admit(limits, model=asked.model, key_name=asked.key_name)
+            if not isinstance(answer, Permit):
+                holder.drop(asked.run)
+                announce(holder, asked, answer.headers, refused=answer.status)
+                return answer
+            holder.keep(answer, asked.run)
+            admitted.append(answer.admitted)
+        if admitted:
+            announce(holder, asked, admitted_headers(*admitted))
+        return None
+
+
+def announce(holder: Holder, asked: Asked, headers: Headers, *, refused: int = 0) -> None:
+    """Let the request's answer carry `headers`, unless they are of a call nested in it."""
+    if asked.run == holder.run:
+        holder.announce(headers, refused=refused)

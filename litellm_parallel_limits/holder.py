@@ -1,0 +1,98 @@
+"""What a request holds, from its first byte to its last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from litellm_parallel_limits.limiter import Permit
+from litellm_parallel_limits.limits import Scope
+from litellm_parallel_limits.sources import Call
+
+Owner = object
+"""On whose account something is held: whoever has the same lets go of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run through LiteLLM's pre-call hooks asks for: one call, or one for each of its models.
+
+    The request's own runs are equal, those of calls nested in it are like no other. `id` is LiteLLM's of
+    the call, `model` the name it asks for, `key_name` what its key may be called in public.
+    """
+
+    run: Owner = field(default_factory=object)
+    id: str | None = None
+    calls: tuple[Call, ...] = (Call(),)
+    model: str = ""
+    key_name: str = ""
+
+
+class Holder:
+    """What one ASGI request holds, and the headers that its answer is given. Closing it twice is harmless.
+
+    `path` is the request's, `run` its own run through LiteLLM's pre-call hooks, `asked` what the last run
+    asked for. `attempts` are what the router tries at the same time: for each the deployments it may go
+    to, and on whose account a slot is held there, if one is.
+    """
+
+    __slots__ = ("_closed", "_headers", "_permits", "_refused", "asked", "attempts", "path", "run")
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path
+        self.run: Owner | None = None
+        self.asked: Asked | None = None
+        self.attempts: dict[Owner, dict[str, Owner | None]] = {}
+        self._permits: list[tuple[Permit, Owner]] = []
+        self._headers: Mapping[str, str] = {}
+        self._refused = 0
+        self._closed = False
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether this request has a slot anywhere."""
+        return bool(self._permits)
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        """The scopes in which this request has a slot."""
+        return _scopes(permit for permit, _ in self._permits)
+
+    def scopes_of(self, owner: Owner) -> frozenset[Scope]:
+        """Return the scopes in which `owner` took a slot."""
+        return _scopes(permit for permit, taken_by in self._permits if taken_by == owner)
+
+    def keep(self, permit: Permit, owner: Owner) -> None:
+        """Hold `permit`, which `owner` took, until this request ends; if it has, give it back at once."""
+        self._permits.append((permit, owner))
+        if self._closed:
+            self.close()
+
+    def drop(self, owner: Owner) -> None:
+        """Give back what `owner` took."""
+        for permit, taken_by in self._permits:
+            if taken_by == owner:
+                permit.release()
+        self._permits = [(permit, taken_by) for permit, taken_by in self._permits if taken_by != owner]
+
+    def close(self) -> None:
+        """Give back what is held, now and from now on."""
+        self._closed = True
+        while self._permits:
+            self._permits.pop()[0].release()
+
+    def announce(self, headers: Mapping[str, str], *, refused: int = 0) -> None:
+        """Let the answer carry `headers`; those of a refusal only where the answer is one of that status."""
+        self._headers, self._refused = headers, refused
+
+    def headers(self, status: int) -> Mapping[str, str]:
+        """Return what an answer of this `status` is to carry."""
+        return {} if self._refused not in {0, status} else self._headers
+
+
+def _scopes(permits: Iterable[Permit]) -> frozenset[Scope]:
+    return frozenset(limit.scope for permit in permits for limit in permit.lease.limits)
+
+
+current_holder: ContextVar[Holder | None] = ContextVar("litellm_parallel_limits_holder", default=None)

@@ -1,0 +1,71 @@
+"""The limits in force: those of LiteLLM's configuration as it is now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from litellm_parallel_limits.errors import ConfigurationError
+from litellm_parallel_limits.policy import Policy
+from litellm_parallel_limits.settings import SECTION, Settings, read
+from litellm_parallel_limits.tables import table
+
+LIVE = frozenset({"limits", "mode", "on_store_failure"})
+"""The settings of which a change holds at once; any other holds from the next start."""
+
+logger = logging.getLogger("litellm_parallel_limits")
+
+
+class LivePolicy:
+    """Gives the policy; looks at the configuration anew where LiteLLM has read it anew.
+
+    `config` gives LiteLLM's, another object whenever it was read. After a mistake in it the policy stays.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: Callable[[], Mapping[str, Any]],
+        environment: Mapping[str, str],
+        on_invalid: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._config = config
+        self._environment = environment
+        self._on_invalid = on_invalid
+        self._read: object = None
+        self._policy = settings.policy(on_invalid)
+
+    def __call__(self) -> Policy:
+        """Return the policy in force."""
+        config = self._config()
+        if config is not self._read:
+            self._read = config
+            self._read_again(config)
+        return self._policy
+
+    def _read_again(self, config: Mapping[str, Any]) -> None:
+        try:
+            settings = read(section(config), self._environment)
+        except ConfigurationError as error:
+            told = "Parallel limits: the settings stay as they were, for there is a mistake: %s"
+            logger.error(told, error)  # noqa: TRY400 (an operator's mistake, not a fault of the code)
+            return
+        if settings == self._settings:
+            return
+        later = _changed(settings, self._settings) - LIVE
+        if later:
+            logger.warning("Parallel limits: %s: holds from the next start", ", ".join(sorted(later)))
+        logger.warning("Parallel limits: new settings hold from now on")
+        self._settings = settings
+        self._policy = settings.policy(self._on_invalid)
+
+
+def section(config: Mapping[str, Any]) -> object:
+    """Return our section of LiteLLM's configuration, None if there is none."""
+    return table(config.get("litellm_settings")).get(SECTION)
+
+
+def _changed(new: Settings, old: Settings) -> set[str]:
+    return {name for name in Settings.model_fields if getattr(new, name) != getattr(old, name)}

@@ -1,0 +1,159 @@
+"""How LiteLLM is asked for the records of a request's parties."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from functools import cache, partial
+from typing import Any
+
+from litellm.proxy.auth import auth_checks
+
+from litellm_parallel_limits.built_in import NUMBER
+from litellm_parallel_limits.records import Found, LookUp
+from litellm_parallel_limits.sources import Call, Record
+from litellm_parallel_limits.tables import table
+
+DEFAULT_MEMBER_BUDGET = "team_member_budget_id"
+"""The field of a team's metadata that names the budget of its members who have none of their own."""
+
+NOT_FOUND = 404
+"""HTTP's; LiteLLM raises it for teams that it could not read as well."""
+
+
+def look_ups(auth: Any, call: Call, wanted: frozenset[Record], proxy: Any) -> dict[Hashable, LookUp]:
+    """Return how to look up the `wanted` records, each by whose it is.
+
+    `proxy` is LiteLLM's `proxy_server` module. Each goes through the look-up that LiteLLM's own
+    authentication uses, and so through its cache; where LiteLLM has no database, no further than that.
+    """
+    ask = partial(_ask, proxy)
+    user: Any = getattr(auth, "user_id", None)
+    team: Any = getattr(auth, "team_id", None)
+    organization: Any = getattr(auth, "org_id", None)
+    customer: Any = getattr(auth, "end_user_id", None)
+    found: dict[Hashable, LookUp] = {}
+    if "user" in wanted or "user metadata" in wanted:
+        found["user", user] = partial(_user, ask, user)
+    if "team" in wanted:
+        found["team", team] = partial(_team, ask, team)
+    if "membership budget" in wanted:
+        found["member", team, user] = partial(_member, ask, team, user)
+        budget = table(getattr(auth, "team_metadata", None)).get(DEFAULT_MEMBER_BUDGET)
+        if isinstance(budget, str):
+            found["member default", budget] = partial(_member_default, ask, budget)
+    if "organization budget" in wanted:
+        found["organization", organization] = partial(_organization, ask, organization)
+    if "customer budget" in wanted:
+        default = table(getattr(auth, "metadata", None)).get("end_user_budget_id")
+        found["customer", customer, default] = partial(_customer, ask, customer, default)
+    if "tag budgets" in wanted:
+        names = tuple(tag.id for tag in call.tags)
+        found["tags", names] = partial(_tags, ask, names)
+    return found
+
+
+Ask = Callable[..., Awaitable[Any]]
+
+
+async def _user(ask: Ask, user: str) -> Found:
+    # user_id_upsert creates users.
+    row = await ask("get_user_object", user_id=user, user_id_upsert=False)
+    if row is None:
+        return {}
+    return {"user": _number(row), "user metadata": table(getattr(row, "metadata", None))}
+
+
+async def _team(ask: Ask, team: str) -> Found:
+    row = await ask("get_team_object", team_id=team)
+    return {} if row is None else {"team": _number(row)}
+
+
+async def _member(ask: Ask, team: str, user: str) -> Found:
+    row = await ask("get_team_membership", user_id=user, team_id=team)
+    return _budget("membership budget", row)
+
+
+async def _member_default(ask: Ask, budget: str) -> Found:
+    row = await ask("get_team_member_default_budget", budget_id=budget)
+    return {} if row is None else {"member default budget": _number(row)}
+
+
+async def _organization(ask: Ask, organization: str) -> Found:
+    row = await ask("get_org_object", org_id=organization, include_budget_table=True)
+    return _budget("organization budget", row)
+
+
+async def _customer(ask: Ask, customer: str, default_budget: object) -> Found:
+    row = await ask("get_end_user_object", end_user_id=customer, key_end_user_budget_id=default_budget)
+    return _budget("customer budget", row)
+
+
+async def _tags(ask: Ask, names: tuple[str, ...]) -> Found:
+    rows = await ask("get_tag_objects_batch", tag_names=list(names)) or {}
+    budgets = {name: _budget_of(row) for name, row in rows.items()}
+    numbers = {name: _number(budget) for name, budget in budgets.items() if budget is not None}
+    return {"tag budgets": numbers} if numbers else {}
+
+
+def _budget(record: Record, row: Any) -> Found:
+    budget = _budget_of(row)
+    return {} if budget is None else {record: _number(budget)}
+
+
+def _budget_of(row: Any) -> Any:
+    return getattr(row, "litellm_budget_table", None)
+
+
+def _number(row: Any) -> Mapping[str, object]:
+    """Return the number in `row`, which LiteLLM keeps as a model or as a table."""
+    return {NUMBER: row.get(NUMBER) if isinstance(row, Mapping) else getattr(row, NUMBER, None)}
+
+
+async def _ask(proxy: Any, name: str, **wanted: object) -> Any:
+    """Call LiteLLM's look-up `name`; None where this version has none, or nothing is there.
+
+    Raises LookupError where LiteLLM says that nothing is there, and may mean that it could not look.
+    """
+    look_up = getattr(auth_checks, name, None)
+    if look_up is None:
+        return None
+    known = {
+        "prisma_client": proxy.prisma_client or _NoRows(),
+        "user_api_key_cache": proxy.user_api_key_cache,
+        "proxy_logging_obj": proxy.proxy_logging_obj,
+        **wanted,
+    }
+    try:
+        return await look_up(**{name: known[name] for name in _parameters(look_up) if name in known})
+    except Exception as error:
+        if type(error).__name__.endswith("NotFoundError"):
+            return None
+        if getattr(error, "status_code", None) == NOT_FOUND or "doesn't exist" in str(error):
+            raise LookupError(name) from error
+        raise
+
+
+@cache
+def _parameters(function: Any) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
+
+
+class _NoRows:
+    """In the place of a database, where LiteLLM has none: every table of it is empty.
+
+    LiteLLM's look-ups want one before they look into their cache.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    async def find_unique(self, **_: object) -> None:
+        """Find nothing."""
+
+    async def find_first(self, **_: object) -> None:
+        """Find nothing."""
+
+    async def find_many(self, **_: object) -> list[Any]:
+        """Find nothing."""
+        return []

@@ -1,0 +1,109 @@
+"""What a request holds of the deployments that LiteLLM's router chooses among."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from litellm_parallel_limits.answers import Refusal
+from litellm_parallel_limits.gate import Gate
+from litellm_parallel_limits.holder import Asked, Holder, Owner
+from litellm_parallel_limits.limiter import Permit
+from litellm_parallel_limits.limits import Limit
+from litellm_parallel_limits.model_info import Entry, deployment_id, said
+from litellm_parallel_limits.models import choosing
+from litellm_parallel_limits.policy import Policy
+
+SECOND_LOOK_SECONDS = 0.02
+"""Until full deployments are looked at once more: others for whom the router is choosing, a matter of a few
+milliseconds, hold a slot in each of several meanwhile."""
+
+
+class Routing:
+    """Takes a slot in the deployment that the router chooses.
+
+    A request takes one in every deployment that has room, before the router chooses, and gives the others
+    back when it has chosen. What an earlier attempt of the same task held is given back when the next
+    begins: retries and fallbacks of a request follow one another in one task, and models that it asks for
+    at the same time have a task each.
+    """
+
+    def __init__(self, policy: Callable[[], Policy], gate: Gate) -> None:
+        self._policy = policy
+        self._gate = gate
+
+    async def with_room(
+        self, holder: Holder, asked: Asked, deployments: Sequence[Entry]
+    ) -> Sequence[Entry] | Refusal:
+        """Return the deployments that have room, a slot taken in each; the refusal if none has."""
+        self._end(holder, asyncio.current_task())
+        limits = {deployment_id(entry): self._limits(holder, asked, entry) for entry in deployments}
+        limited = {one: met for one, met in limits.items() if met}
+        if not limited:
+            return deployments
+        holder.attempts[asyncio.current_task()] = dict.fromkeys(limits)
+        refused = await self._take(holder, asked, limited)
+        if len(refused) == len(limits) > 1:
+            await asyncio.sleep(SECOND_LOOK_SECONDS)
+            refused = await self._take(holder, asked, limited)
+        if len(refused) == len(limits):
+            return min(refused.values(), key=_seconds)
+        return [entry for entry in deployments if deployment_id(entry) not in refused]
+
+    def chose(self, holder: Holder, entry: Entry) -> None:
+        """Give back what is held of other deployments than the one that the router chose."""
+        chosen = deployment_id(entry)
+        attempt = _attempt_at(holder, chosen)
+        if attempt is not None:
+            others = dict(holder.attempts[attempt])
+            holder.attempts[attempt] = {chosen: others.pop(chosen)}
+            _drop(holder, others)
+
+    def failed(self, holder: Holder, entry: Entry) -> None:
+        """Give back what the attempt at this deployment held."""
+        self._end(holder, _attempt_at(holder, deployment_id(entry)))
+
+    def _end(self, holder: Holder, attempt: Owner) -> None:
+        _drop(holder, holder.attempts.pop(attempt, {}))
+
+    def _limits(self, holder: Holder, asked: Asked, entry: Entry) -> tuple[Limit, ...]:
+        """Return what is still to be taken: of a model's only deployment it was taken with the model."""
+        policy = self._policy()
+        if not (said(entry) or policy.counts_by("deployment")):
+            return ()
+        met = policy.limits(choosing(asked.calls[0], entry), by="deployment")
+        return tuple(limit for limit in met if limit.scope not in holder.scopes_of(asked.run))
+
+    async def _take(
+        self, holder: Holder, asked: Asked, limited: Mapping[str, tuple[Limit, ...]]
+    ) -> dict[str, Refusal]:
+        """Take a slot in each of these deployments, all in one call of the store; return who refused."""
+        attempt = holder.attempts.setdefault(asyncio.current_task(), {})
+
+        async def take(deployment: str, limits: tuple[Limit, ...]) -> Refusal | None:
+            answer = await self._gate.admit(limits, model=asked.model, key_name=asked.key_name)
+            if not isinstance(answer, Permit):
+                return answer
+            attempt[deployment] = owner = object()
+            holder.keep(answer, owner)
+            return None
+
+        answers = await asyncio.gather(*(take(one, limits) for one, limits in limited.items()))
+        return {one: answer for one, answer in zip(limited, answers, strict=True) if answer is not None}
+
+
+def _attempt_at(holder: Holder, deployment: str) -> Owner | None:
+    """Return the attempt that may go to `deployment`: this task's, if it is one of them."""
+    attempts = [attempt for attempt, may_go in holder.attempts.items() if deployment in may_go]
+    task = asyncio.current_task()
+    return task if task in attempts else next(iter(attempts), None)
+
+
+def _drop(holder: Holder, held: Mapping[str, Owner | None]) -> None:
+    for owner in held.values():
+        if owner is not None:
+            holder.drop(owner)
+
+
+def _seconds(refusal: Refusal) -> int:
+    return int(refusal.headers["retry-after"])
