@@ -29,6 +29,9 @@ SHORT_HASH = 8
 
 REFUSED_STATUS = 429
 
+WOULD_REFUSE = "x-parallel-limit-would-refuse"
+"""The header that names the observed limits which would have refused."""
+
 Headers = Mapping[str, str]
 
 
@@ -44,15 +47,18 @@ class Refusal:
 def admitted_headers(*admitted: Admitted) -> Headers:
     """Return the number and the room left of each limit that the request met.
 
-    Where it met several scopes of one limit, those of the scope with less room.
+    Where it met several scopes of one limit, those of the scope with less room. Observed limits that would
+    have refused it are named.
     """
     room: dict[str, tuple[int, int]] = {}
     for limit, count in (pair for one in admitted for pair in one.counts()):
         left = (max(0, limit.capacity - count), limit.capacity)
         room[limit.scope.limit] = min(left, room.get(limit.scope.limit, left))
-    return dict(
+    headers = dict(
         pair for name, (left, capacity) in room.items() for pair in _room_headers(name, left, capacity)
     )
+    overrun = dict.fromkeys(limit.scope.limit for one in admitted for limit, _ in one.overrun)
+    return {**headers, WOULD_REFUSE: ", ".join(overrun)} if overrun else headers
 
 
 def _room_headers(name: str, left: int, capacity: int) -> Iterable[tuple[str, str]]:

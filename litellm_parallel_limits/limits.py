@@ -109,6 +109,15 @@ class Admitted:
         """Yield each limit with the leases that count in it."""
         return zip(self.lease.limits, self.in_flight, strict=True)
 
+    @property
+    def overrun(self) -> tuple[tuple[Limit, int], ...]:
+        """The observed limits that would have refused, each with the leases that count in it."""
+        if not self.lease.apart:
+            return ()
+        return tuple(
+            (limit, count) for limit, count in self.counts() if limit.observed and count > limit.capacity
+        )
+
 
 RefusalReason = Literal["limit", "store_unavailable"]
 

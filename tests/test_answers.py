@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from litellm_parallel_limits.answers import (
     unavailable,
 )
 from litellm_parallel_limits.limits import Admitted, Limit, RefusalReason, Refused, Scope
-from tests.samples import lease, limit
+from tests.samples import lease, limit, observed
 
 HASH = "3fa9c1e5" + "0" * 56
 MODEL_PER_KEY = Scope("model_per_key", (("key", HASH), ("model", "gpt-4")))
@@ -42,6 +44,14 @@ def test_message_explains_itself() -> None:
         "Parallel request limit 'model_per_key' is full: 2 of 2 in flight for model=gpt-4 (key 3fa9c1e5). "
         "Retry after 3 s."
     )
+
+
+def test_observed_limits_that_would_have_refused_are_named() -> None:
+    """The answer to a request that only an observed limit was too small for says so."""
+    held = replace(lease(observed("watched", 2), observed("roomy", 9), limit("team", 9)), apart=True)
+    headers = admitted_headers(Admitted(held, (3, 1, 1)))
+    assert headers["x-parallel-limit-would-refuse"] == "watched"
+    assert headers["x-ratelimit-watched-remaining-max_parallel_requests"] == "0"
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from litellm_parallel_limits.errors import StoreError
-from litellm_parallel_limits.events import Event, InvalidLimit, Released, StoreFailed, StoreRecovered
-from litellm_parallel_limits.limits import Admitted, Refused
-from litellm_parallel_limits.logs import Log
-from tests.samples import lease, limit
+from litellm_parallel_limits.events import (
+    Event,
+    InvalidLimit,
+    LookUpFailed,
+    Released,
+    StoreFailed,
+    StoreRecovered,
+)
+from litellm_parallel_limits.limits import Admitted, Limit, Refused, Scope
+from litellm_parallel_limits.logs import QUIET_SECONDS, Log
+from tests.clock import Clock
+from tests.samples import lease, limit, observed
 
 FAILED = StoreFailed("acquire", StoreError("no answer in 0.25 s"))
 
@@ -42,10 +52,51 @@ def test_bad_value_is_told_once_a_source(caplog: pytest.LogCaptureFixture) -> No
     assert "(team: team metadata max_parallel_requests)" in told[0][1]
 
 
-def test_requests_are_no_news(caplog: pytest.LogCaptureFixture) -> None:
-    """No request writes a line by itself."""
+def test_admitted_requests_are_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    """No request that is admitted writes a line by itself."""
     held = lease(limit())
-    assert lines(caplog, Admitted(held, (1,)), Refused(limit(), 1), Released(held, 1.0)) == []
+    assert lines(caplog, Admitted(held, (1,)), Released(held, 1.0)) == []
+
+
+def test_refusals_are_one_line_when_they_begin_and_one_when_they_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """However many requests a limit refuses, it is said once that it does, and once that it does no more."""
+    clock = Clock()
+    log = Log(clock)
+    for _ in range(5):
+        log(Refused(limit("team", 40), 40))
+        log(Admitted(lease(limit("team", 40)), (40,)))
+    clock.advance(QUIET_SECONDS)
+    log(Admitted(lease(limit("other")), (1,)))
+    log(Admitted(lease(limit("team", 40)), (1,)))
+    assert [record.getMessage() for record in caplog.records] == [
+        "Parallel limits: 'team' refuses: 40 of 40 in flight for team=research",
+        "Parallel limits: 'team' refuses no more, after 5",
+    ]
+
+
+def test_what_an_observed_limit_would_refuse_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """An observed limit writes the line that it would write if it were enforced."""
+    watched, other = observed("watched", 2), limit("team", 9)
+    told = lines(caplog, Admitted(replace(lease(watched, other), apart=True), (3, 1)))
+    assert [text for _, text in told] == [
+        "Parallel limits: 'watched' would refuse: 2 of 2 in flight for team=research"
+    ]
+
+
+def test_key_is_told_by_the_beginning_of_its_hash(caplog: pytest.LogCaptureFixture) -> None:
+    """The log tells of keys what everybody may know."""
+    full = Limit(Scope("api_key", (("key", "3fa9c1e5" + "0" * 56),)), 1)
+    ((_, text),) = lines(caplog, Refused(full, 1))
+    assert text.endswith("for key=3fa9c1e5")
+
+
+def test_unread_records_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """That records cannot be read is said once for each kind of failure, without the failure's own words."""
+    told = lines(caplog, *[LookUpFailed(TimeoutError("secret")), LookUpFailed(OSError("secret"))] * 3)
+    assert [level for level, _ in told] == ["WARNING", "WARNING"]
+    assert "secret" not in str(told)
 
 
 def test_log_is_named_after_the_package(caplog: pytest.LogCaptureFixture) -> None:
