@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from litellm_parallel_limits import background_work
 from litellm_parallel_limits.limiter import Permit
 from litellm_parallel_limits.limits import Scope
 from litellm_parallel_limits.sources import Call
@@ -34,20 +35,38 @@ class Holder:
 
     `path` is the request's, `run` its own run through LiteLLM's pre-call hooks, `asked` what the last run
     asked for. `attempts` are what the router tries at the same time: for each the deployments it may go
-    to, and on whose account a slot is held there, if one is.
+    to, and on whose account a slot is held there, if one is. `work` tells what may go on after the answer.
     """
 
-    __slots__ = ("_closed", "_headers", "_permits", "_refused", "asked", "attempts", "path", "run")
+    __slots__ = (
+        "_closed",
+        "_ended",
+        "_headers",
+        "_permits",
+        "_refused",
+        "asked",
+        "attempts",
+        "path",
+        "run",
+        "work",
+    )
 
     def __init__(self, path: str = "") -> None:
         self.path = path
         self.run: Owner | None = None
         self.asked: Asked | None = None
         self.attempts: dict[Owner, dict[str, Owner | None]] = {}
+        self.work: object | None = None
         self._permits: list[tuple[Permit, Owner]] = []
         self._headers: Mapping[str, str] = {}
         self._refused = 0
         self._closed = False
+        self._ended = False
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the answer is to be a refusal."""
+        return self._refused != 0
 
     @property
     def is_holding(self) -> bool:
@@ -75,6 +94,14 @@ class Holder:
             if taken_by == owner:
                 permit.release()
         self._permits = [(permit, taken_by) for permit, taken_by in self._permits if taken_by != owner]
+
+    def end(self) -> None:
+        """Give back what is held now that the answer is over, or when the work ends that goes on after it."""
+        if self._ended:
+            return
+        self._ended = True
+        if self.work is None or not background_work.ends(self.work, self.close):
+            self.close()
 
     def close(self) -> None:
         """Give back what is held, now and from now on."""

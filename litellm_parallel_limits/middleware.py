@@ -27,6 +27,9 @@ that a model says can look like it: in JSON no line begins within a text."""
 REMAINING = "-remaining-max_parallel_requests"
 LIMIT = "-limit-max_parallel_requests"
 
+TRY_AGAIN_LATER = 1013
+"""The code with which a websocket closes where HTTP would answer 429 (IANA's registry)."""
+
 
 class HolderMiddleware:
     """Gives every HTTP request and websocket a holder, and closes it when the request is over.
@@ -53,7 +56,8 @@ class HolderMiddleware:
                 message = _with_headers(message, holder.headers(message["status"]))
                 is_event_stream = _is_event_stream(message)
             elif _is_last(message):
-                holder.close()
+                holder.end()
+                message = _with_reason(message) if holder.is_refused else message
             elif kept_back is None and is_event_stream and holder.is_holding and _ends_stream(message):
                 kept_back = message  # the last event, or only that of a round: what comes next tells
                 return
@@ -66,7 +70,7 @@ class HolderMiddleware:
         try:
             await self.app(scope, receive, send_and_close)
         finally:
-            holder.close()
+            holder.end()
             current_holder.reset(token)
         if kept_back is not None:
             await send(kept_back)
@@ -76,6 +80,13 @@ def _is_last(message: Message) -> bool:
     if message["type"] == "http.response.body":
         return not message.get("more_body")
     return bool(message["type"] == "websocket.close")
+
+
+def _with_reason(message: Message) -> Message:
+    """Close a refused websocket as one that is worth another try: LiteLLM would call it a failure."""
+    if message["type"] != "websocket.close":
+        return message
+    return {**message, "code": TRY_AGAIN_LATER, "reason": "Parallel request limit is full"}
 
 
 def _is_event_stream(message: Message) -> bool:

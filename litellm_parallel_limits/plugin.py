@@ -12,7 +12,7 @@ import litellm
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
-from litellm_parallel_limits import answers
+from litellm_parallel_limits import answers, background_work
 from litellm_parallel_limits.admission import Admission, announce
 from litellm_parallel_limits.answers import Refusal
 from litellm_parallel_limits.calls import calls, key_name
@@ -21,8 +21,12 @@ from litellm_parallel_limits.holder import Asked, Holder, current_holder
 from litellm_parallel_limits.models import asking_for
 from litellm_parallel_limits.routing import Routing
 from litellm_parallel_limits.sources import Call
+from litellm_parallel_limits.tables import table
 
 ReadRecords = Callable[[Any, Call], Awaitable[Call]]
+
+ROUTED = ""
+"""In the place of a call type, where the router's hook has none."""
 
 STRANGER = Asked()
 """Who calls the router without having passed LiteLLM's pre-call hooks: nobody knows anything of them."""
@@ -79,13 +83,14 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         if not request_kwargs:  # a look at the list, not a call
             return healthy_deployments
         holder = current_holder.get() or _holder_of_task()
-        asked = holder.asked or STRANGER
-        refusal = None
-        if asked.id is not None and request_kwargs.get("litellm_call_id") == asked.id:
-            refusal = await self._follow(holder, asked, model)
-        answer = refusal or await self._routing.with_room(holder, holder.asked or asked, healthy_deployments)
+        try:
+            answer = await self._catch_up(holder, model, request_kwargs) or await self._routing.with_room(
+                holder, holder.asked or STRANGER, healthy_deployments
+            )
+        except TooManyLimitsError as error:
+            raise litellm.BadRequestError(str(error), model, llm_provider="") from error
         if isinstance(answer, Refusal):
-            announce(holder, asked, answer.headers, refused=answer.status)
+            announce(holder, holder.asked or STRANGER, answer.headers, refused=answer.status)
             raise _router_error(answer, model)
         return list(answer)
 
@@ -117,18 +122,31 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             key_name=key_name(auth),
         )
         run = _run(holder, data, call_type)
-        if run is None:
+        if run is None and holder.run is not None:
             return asked
+        run = run or asked.run  # of some routes LiteLLM describes no request: there the first run is its own
+        holder.work = background_work.work(data, call_type)
         if holder.run is None:
             holder.run = run
         return replace(asked, run=run)
 
-    async def _follow(self, holder: Holder, asked: Asked, model: str) -> Refusal | None:
-        """Take the slots of the model that the router has gone on to, if it has."""
-        call = asking_for(asked.calls[0].without_models(), model, model, self._router())
-        if any(_ids(call) == _ids(one) for one in asked.calls):
+    async def _catch_up(self, holder: Holder, model: str, request: Mapping[str, Any]) -> Refusal | None:
+        """Take the slots of a request that LiteLLM takes to its router and not to its pre-call hooks.
+
+        So it does with some routes as a whole, and with the models that the router falls back to.
+        """
+        if holder.asked is None:
+            auth = _auth(request)
+            if auth is None:
+                return None
+            asked = await self._asked(holder, auth, {"model": model}, ROUTED)
+            return await self._admission.admit(holder, asked)
+        if holder.asked.id is None or request.get("litellm_call_id") != holder.asked.id:
+            return None  # a call nested in it, or one of a route that has no fallbacks
+        call = asking_for(holder.asked.calls[0].without_models(), model, model, self._router())
+        if any(_ids(call) == _ids(one) for one in holder.asked.calls):
             return None
-        return await self._admission.go_on(holder, asked, call)
+        return await self._admission.go_on(holder, holder.asked, call)
 
 
 def _run(holder: Holder, data: Mapping[str, Any], call_type: str) -> object:
@@ -153,6 +171,12 @@ def _holder_of_task() -> Holder:
     if task is not None:
         task.add_done_callback(lambda _: holder.close())
     return holder
+
+
+def _auth(request: Mapping[str, Any]) -> Any:
+    """Return LiteLLM's auth object of a request to its router, None if it carries none."""
+    places = (table(request.get("litellm_metadata")), table(request.get("metadata")))
+    return next(filter(None, (place.get("user_api_key_auth") for place in places)), None)
 
 
 def _ids(call: Call) -> list[str]:

@@ -17,13 +17,13 @@ ROOT = Path(litellm_parallel_limits.__file__).parent
 
 LAYERS = (
     {"limits", "errors", "patterns", "deadlines", "tables", "siblings", "host_file", "background"},
-    {"sources", "events", "stores", "shares", "model_info", "groups"},
+    {"background_work", "sources", "events", "stores", "shares", "model_info", "groups"},
     {"built_in", "stores.memory", "stores.exchange"},
     {"policy", "models", "records", "stores.shared", "stores.redis", "stores.host"},
     {"limiter", "hold_times", "answers"},
     {"settings", "holder", "gate", "status"},
     {"logs", "calls", "connections", "live", "look_ups"},
-    {"background_work", "middleware", "admission", "routing"},
+    {"middleware", "admission", "routing"},
     {"auth", "plugin", "routes", "store_choice"},
     {"entry", "demo"},
     {"cli"},

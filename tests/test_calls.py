@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from litellm_parallel_limits.calls import caller, calls, key_hash, key_name
 from litellm_parallel_limits.policy import Policy
 from litellm_parallel_limits.sources import Dimension, Identity
 from tests.json_values import json_values, texts
-from tests.litellm_objects import auth
+from tests.litellm_objects import auth, imported, warnings_of_its_own
 
 SECRET = "sk-0123456789abcdef"
 CHAT = "acompletion"
@@ -27,16 +28,17 @@ def hashed(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+@cache
+def empty_router() -> Any:
+    """Return LiteLLM's router, without a model."""
+    with warnings_of_its_own():
+        return imported("litellm").Router(model_list=[])
+
+
 def router(aliases: object) -> Any:
-    """Return a router with these aliases, and no model."""
-    return SimpleNamespace(
-        model_group_alias=aliases,
-        model_names=set(),
-        model_list=[],
-        deployment_names=[],
-        has_model_id=lambda _: False,
-        default_deployment=None,
-    )
+    """Return LiteLLM's router with these aliases."""
+    empty_router().model_group_alias = aliases
+    return empty_router()
 
 
 def models(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from litellm_parallel_limits.policy import BUILT_IN
+from litellm_parallel_limits.built_in import BUILT_IN
 from litellm_parallel_limits.settings import LimitSettings, Settings, read
 
 TOP = Path(__file__).parents[2]
