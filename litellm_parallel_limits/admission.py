@@ -31,17 +31,20 @@ class Admission:
         announce(holder, asked, {})
         return await self._take(holder, asked, list(self._limits(holder, asked.calls)))
 
-    async def go_on(self, holder: Holder, asked: Asked, call: Call) -> Refusal | None:
-        """Hold what `call`, for a model that the router falls back to, meets.
+    async def go_on(self, holder: Holder, asked: Asked, call: Call, *, instead: bool) -> Refusal | None:
+        """Hold what `call` meets, for a model that the router goes on to.
 
-        What was held for the model that failed gives way, unless other models were asked for beside it.
+        That is `instead` of the one asked for where that one failed, unless others were asked for with it.
         """
-        if len(asked.calls) == 1:
+        if instead and len(asked.calls) == 1:
             return await self.admit(holder, replace(asked, calls=(call,)))
         holder.asked = replace(asked, calls=(*asked.calls, call))
         met = self._policy().limits(call)
         missing = [limit for limit in met if limit.scope not in holder.scopes]
-        return await self._take(holder, replace(asked, run=object()), [missing])
+        refusal = await self._take(holder, replace(asked, run=object()), [missing])
+        if refusal is not None:
+            holder.asked = asked
+        return refusal
 
     def _limits(self, holder: Holder, calls: Sequence[Call]) -> Iterator[list[Limit]]:
         """Yield what each of `calls` is to take; what counts no model is taken once."""

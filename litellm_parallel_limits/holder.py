@@ -34,8 +34,9 @@ class Holder:
     """What one ASGI request holds, and the headers that its answer is given. Closing it twice is harmless.
 
     `path` is the request's, `run` its own run through LiteLLM's pre-call hooks, `asked` what the last run
-    asked for. `attempts` are what the router tries at the same time: for each the deployments it may go
-    to, and on whose account a slot is held there, if one is. `work` tells what may go on after the answer.
+    asked for, and `routed` whether the router has begun to choose for it. `attempts` are what the router
+    tries at the same time: for each the deployments it may go to, and on whose account a slot is held
+    there, if one is. `work` tells what may go on after the answer.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Holder:
         "asked",
         "attempts",
         "path",
+        "routed",
         "run",
         "work",
     )
@@ -55,6 +57,7 @@ class Holder:
         self.path = path
         self.run: Owner | None = None
         self.asked: Asked | None = None
+        self.routed = False
         self.attempts: dict[Owner, dict[str, Owner | None]] = {}
         self.work: object | None = None
         self._permits: list[tuple[Permit, Owner]] = []

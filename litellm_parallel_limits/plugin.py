@@ -64,6 +64,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         """Admit the request or raise the error that refuses it."""
         holder = current_holder.get() or _holder_of_task()
         try:
+            holder.routed = False
             asked = await self._asked(holder, user_api_key_dict, data, call_type)
             refusal = await self._admission.admit(holder, asked)
         except TooManyLimitsError as error:
@@ -133,7 +134,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
     async def _catch_up(self, holder: Holder, model: str, request: Mapping[str, Any]) -> Refusal | None:
         """Take the slots of a request that LiteLLM takes to its router and not to its pre-call hooks.
 
-        So it does with some routes as a whole, and with the models that the router falls back to.
+        So it does with some routes as a whole, and with models that the router chooses or falls back to.
         """
         if holder.asked is None:
             auth = _auth(request)
@@ -144,9 +145,10 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         if holder.asked.id is None or request.get("litellm_call_id") != holder.asked.id:
             return None  # a call nested in it, or one of a route that has no fallbacks
         call = asking_for(holder.asked.calls[0].without_models(), model, model, self._router())
-        if any(_ids(call) == _ids(one) for one in holder.asked.calls):
+        has_failed, holder.routed = holder.routed, True
+        if not holder.is_refused and any(_ids(call) == _ids(one) for one in holder.asked.calls):
             return None
-        return await self._admission.go_on(holder, holder.asked, call)
+        return await self._admission.go_on(holder, holder.asked, call, instead=has_failed)
 
 
 def _run(holder: Holder, data: Mapping[str, Any], call_type: str) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
@@ -26,6 +26,9 @@ RESERVED_NAMES = frozenset(built_in.name for built_in in BUILT_IN)
 
 _OFF = frozenset({"0", "f", "false", "n", "no", "off"})
 
+Party = Literal["key", "user", "team", "organization", "project", "end_user", "tag", "model"]
+"""What is known of a request before the router has chosen a deployment."""
+
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Number = Annotated[int | None, BeforeValidator(whole_number)]
 Texts = Annotated[
@@ -42,11 +45,11 @@ class LimitSettings(BaseModel):
     """Stands in headers, metrics and Redis keys."""
     max_parallel_requests: Number
     """The most requests in flight in each scope; 0 blocks, null sets no limit."""
-    by: tuple[Dimension, ...] = ()
+    by: tuple[Literal[Party, "deployment"], ...] = ()
     """What has a count of its own; empty = everybody together."""
     models: Texts = ()
     """Names or globs of the models it is about, as sent or as resolved; empty = all requests."""
-    where: dict[Dimension, Annotated[Texts, Field(min_length=1)]] = {}
+    where: dict[Party, Annotated[Texts, Field(min_length=1)]] = {}
     """Whom it is about, by id or alias, globs allowed; empty = everybody."""
     mode: Mode | None = None
     """`observe` counts and refuses nothing; by default the section's mode."""
@@ -112,7 +115,7 @@ class Settings(BaseModel):
             number,
             limit.by,
             limit.models,
-            limit.where,
+            cast("Mapping[Dimension, tuple[str, ...]]", limit.where),
             limit.mode or self.mode,
             limit.on_store_failure or self.on_store_failure,
         )

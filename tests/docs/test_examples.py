@@ -12,7 +12,13 @@ import pytest
 import yaml
 
 from litellm_parallel_limits.built_in import BUILT_IN
-from litellm_parallel_limits.settings import LimitSettings, Settings, read
+from litellm_parallel_limits.settings import (
+    DeploymentSettings,
+    LimitSettings,
+    Settings,
+    check_deployments,
+    read,
+)
 
 TOP = Path(__file__).parents[2]
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
@@ -36,6 +42,7 @@ def test_every_configuration_is_accepted(text: str) -> None:
     config = yaml.safe_load(text)
     section = config.get("litellm_settings", config).get("parallel_limits")
     assert read(section, {}).enabled
+    check_deployments(config.get("model_list"))
 
 
 @pytest.mark.parametrize("text", blocks("python"))
@@ -57,13 +64,14 @@ def test_every_document_is_json(text: str) -> None:
 def test_every_setting_is_in_the_reference() -> None:
     """The tables of settings leave nothing out, and tell the defaults."""
     reference = (TOP / "docs" / "reference.md").read_text()
-    of_the_section, of_a_limit = re.findall(
+    of_the_section, of_a_limit, of_a_deployment = re.findall(
         r"^\| setting.*?\n\n|^\| entry.*?\n\n", reference, re.MULTILINE | re.DOTALL
     )
     defaults = dict(re.findall(r"^\| `(\w+)` \| `?([^|`]*)`? \|", of_the_section, re.MULTILINE))
     told = {name: yaml.safe_load(default) for name, default in defaults.items()}
     assert told == {name: field.default or "none" for name, field in Settings.model_fields.items()}
-    assert set(re.findall(r"^\| `(\w+)` \|", of_a_limit, re.MULTILINE)) == LimitSettings.model_fields.keys()
+    for table, settings in ((of_a_limit, LimitSettings), (of_a_deployment, DeploymentSettings)):
+        assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == settings.model_fields.keys()
 
 
 def test_every_limit_is_in_the_reference() -> None:
