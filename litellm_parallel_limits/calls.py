@@ -17,6 +17,9 @@ from litellm_parallel_limits.tables import table
 MOST_MODELS = 32
 """In one request, separated by commas. Ours: each is a limit to check, and a call to a provider."""
 
+SEVERAL = "acompletion"
+"""LiteLLM's kind of call that may name several models, parted by commas."""
+
 WITHOUT_MODEL = frozenset({"call_mcp_tool"})
 """LiteLLM's kinds of calls whose model is no model, but says what is called."""
 
@@ -69,7 +72,7 @@ def calls(auth: Any, data: Mapping[str, Any], call_type: str, router: Any) -> tu
     if not isinstance(model, str) or not model or call_type in WITHOUT_MODEL:
         return (known,)
     sent = _sent(auth, data, model)
-    if "," not in model:
+    if "," not in model or call_type != SEVERAL:
         return (asking_for(known, model, sent, router),)
     names = [part.strip() for part in model.split(",")]
     if len(names) > MOST_MODELS:

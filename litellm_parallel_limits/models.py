@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from litellm_parallel_limits.built_in import BY_MODEL
-from litellm_parallel_limits.groups import deployments, group
+from litellm_parallel_limits.groups import Found, find
 from litellm_parallel_limits.model_info import Entry, deployment_id, is_counted, largest, said
 from litellm_parallel_limits.patterns import is_pattern
-from litellm_parallel_limits.sources import Call, Identity, Record
+from litellm_parallel_limits.sources import Call, Identity
+from litellm_parallel_limits.tables import table
 
 
 def asking_for(call: Call, name: str, sent: str, router: Any) -> Call:
@@ -21,22 +22,39 @@ def asking_for(call: Call, name: str, sent: str, router: Any) -> Call:
     LiteLLM does not always ask which one to choose.
     """
     team = call.identities["team"].id if "team" in call.identities else None
-    entries = deployments(router, name, team)
-    counted = [entry for entry in entries if is_counted(entry)]
-    if entries and not counted:
+    found = find(router, name, team)
+    if found.entries and not any(map(is_counted, found.entries)):
         return call
-    resolved = group(router, name, team)
-    model = Identity(resolved, tuple(dict.fromkeys(other for other in (sent, name) if other != resolved)))
-    call = replace(call, models=(model,))
-    if any(map(said, counted)):
-        call = _of_group(call, _group(counted, resolved), counted)
-    return choosing(call, entries[0]) if len(entries) == 1 else call
+    groups = (found.name, *found.others)
+    numbers: dict[str, Mapping[str, object]] = {}
+    for one in groups:
+        numbers |= _model_number(found if one == name else find(router, one, team), team)
+    call = replace(
+        call,
+        models=tuple(_model(one, (sent, name)) for one in groups),
+        groups=tuple(map(Identity, numbers)),
+        records={**call.records, "model_info": numbers} if numbers else call.records,
+    )
+    return choosing(call, found.entries[0]) if len(found.entries) == 1 else call
 
 
-def _of_group(call: Call, name: str, entries: Sequence[Entry]) -> Call:
+def _model(group: str, names: Sequence[str]) -> Identity:
+    return Identity(group, tuple(dict.fromkeys(name for name in names if name != group)))
+
+
+def _model_number(found: Found, team: str | None) -> Mapping[str, Mapping[str, object]]:
+    """Return the number of a model, empty if it has none.
+
+    It is counted by its group, all the names of one wildcard together, and each team's own apart.
+    """
+    entries = [entry for entry in found.entries if is_counted(entry)]
     number = largest(said(entry).get(BY_MODEL) for entry in entries)
-    records: dict[Record, Mapping[str, object]] = {**call.records, "model_info": {name: {BY_MODEL: number}}}
-    return replace(call, groups=(Identity(name),), records=records)
+    if number is None:
+        return {}
+    info = table(entries[0].get("model_info"))
+    configured = str(info.get("team_public_model_name") or entries[0].get("model_name"))
+    counted_by = configured if is_pattern(configured) else found.name
+    return {f"{team}/{counted_by}" if info.get("team_id") else counted_by: {BY_MODEL: number}}
 
 
 def choosing(call: Call, entry: Entry) -> Call:
@@ -45,9 +63,3 @@ def choosing(call: Call, entry: Entry) -> Call:
     return replace(
         call, deployments=(Identity(one),), records={**call.records, "deployments": {one: said(entry)}}
     )
-
-
-def _group(entries: Sequence[Entry], resolved: str) -> str:
-    """Return what the requests of a group are counted by: all the names of one wildcard together."""
-    configured = str(entries[0].get("model_name"))
-    return configured if is_pattern(configured) else resolved
