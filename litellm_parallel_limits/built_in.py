@@ -58,7 +58,7 @@ MODEL_PER_KEY = BuiltIn(
 )
 
 BUILT_IN = (
-    BuiltIn("api_key", ("key",), (Source("key metadata", NUMBER),)),
+    BuiltIn("api_key", ("key",), (Source("key metadata", NUMBER), Source("auth", NUMBER))),
     MODEL_PER_KEY,
     BuiltIn("model_per_team", ("team", "model"), (Source("team metadata", "team_" + BY_MODEL),)),
     BuiltIn(

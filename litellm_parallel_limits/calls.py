@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from litellm_parallel_limits import native_field
 from litellm_parallel_limits.answers import SHORT_HASH
 from litellm_parallel_limits.errors import TooManyLimitsError
 from litellm_parallel_limits.models import asking_for
@@ -51,7 +52,10 @@ def caller(auth: Any) -> Call:
             known = _hashed(names[0]) if _tells_the_key(names[0], auth) else names[0]
             identities[dimension] = Identity(known, names[1:])
     records: dict[Record, Mapping[str, object]] = {
-        "auth": {name: getattr(auth, name, None) for name in _AUTH_NUMBERS},
+        "auth": {
+            **{name: getattr(auth, name, None) for name in _AUTH_NUMBERS},
+            native_field.FIELD: native_field.taken(auth),
+        },
         "key metadata": table(getattr(auth, "metadata", None)),
         "key model_max_budget": _plain(table(getattr(auth, "model_max_budget", None))),
         "team metadata": table(getattr(auth, "team_metadata", None)),

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy import proxy_server
 
-from litellm_parallel_limits import status
+from litellm_parallel_limits import native_field, status
 from litellm_parallel_limits.admission import Admission
 from litellm_parallel_limits.built_in import wanted_records
 from litellm_parallel_limits.errors import ConfigurationError
@@ -25,11 +24,11 @@ from litellm_parallel_limits.logs import Log
 from litellm_parallel_limits.look_ups import look_ups
 from litellm_parallel_limits.middleware import HolderMiddleware
 from litellm_parallel_limits.plugin import ParallelLimits
-from litellm_parallel_limits.records import Records
+from litellm_parallel_limits.records import Found, Records
 from litellm_parallel_limits.routes import router
 from litellm_parallel_limits.routing import Routing
 from litellm_parallel_limits.settings import SECTION, Settings, check_deployments, read
-from litellm_parallel_limits.sources import Call
+from litellm_parallel_limits.sources import Call, Record
 from litellm_parallel_limits.store_choice import check, choose
 
 
@@ -60,7 +59,7 @@ class _Proxy:
         self._hold_times = HoldTimes()
         self._observers: tuple[Callable[[Event], None], ...] = (self._hold_times, Log())
         self._records = Records(observer=self._observe)
-        policy = LivePolicy(
+        self._policy = policy = LivePolicy(
             settings,
             lambda: proxy_server.proxy_config.config,
             os.environ,
@@ -71,7 +70,8 @@ class _Proxy:
             Admission(policy, gate),
             Routing(policy, gate),
             router=lambda: proxy_server.llm_router,
-            with_records=self._with_records,
+            look_up=self._look_up,
+            take_over=self._take_over,
         )
 
     @cached_property
@@ -94,12 +94,15 @@ class _Proxy:
             ttl=self._settings.lease_ttl,
         )
 
-    async def _with_records(self, auth: Any, call: Call) -> Call:
-        wanted = wanted_records(call)
+    def _take_over(self, auth: Any) -> None:
+        if self._policy().takes_over_key_limit:
+            native_field.take_over(auth, proxy_server.user_api_key_cache)
+
+    async def _look_up(self, auth: Any, calls: Sequence[Call]) -> Found:
+        wanted = frozenset[Record]().union(*map(wanted_records, calls))
         if not wanted:
-            return call
-        found = await self._records.of(look_ups(auth, call, wanted, proxy_server))
-        return replace(call, records={**call.records, **found})
+            return {}
+        return await self._records.of(look_ups(auth, calls[0], wanted, proxy_server))
 
     def _observe(self, event: Event) -> None:
         for observer in self._observers:

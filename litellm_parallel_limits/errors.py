@@ -23,6 +23,10 @@ class TooManyLimitsError(ParallelLimitsError):
     """A request names more models, or stands in more limits, than anybody's would."""
 
 
+class NoRecordError(ParallelLimitsError):
+    """LiteLLM says that there is no such record, and may mean that it could not look."""
+
+
 class StoreUnavailableError(ParallelLimitsError):
     """A limit that says `on_store_failure: deny` could not be checked."""
 

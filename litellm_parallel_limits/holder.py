@@ -81,9 +81,11 @@ class Holder:
         """The scopes in which this request has a slot."""
         return _scopes(permit for permit, _ in self._permits)
 
-    def scopes_of(self, owner: Owner) -> frozenset[Scope]:
-        """Return the scopes in which `owner` took a slot."""
-        return _scopes(permit for permit, taken_by in self._permits if taken_by == owner)
+    @property
+    def scopes_of_runs(self) -> frozenset[Scope]:
+        """The scopes in which a slot is held that is no attempt's of the router."""
+        of_attempts = {owner for may_go in self.attempts.values() for owner in may_go.values()}
+        return _scopes(permit for permit, taken_by in self._permits if taken_by not in of_attempts)
 
     def keep(self, permit: Permit, owner: Owner) -> None:
         """Hold `permit`, which `owner` took, until this request ends; if it has, give it back at once."""

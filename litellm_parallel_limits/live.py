@@ -11,7 +11,7 @@ from litellm_parallel_limits.policy import Policy
 from litellm_parallel_limits.settings import SECTION, Settings, read
 from litellm_parallel_limits.tables import table
 
-LIVE = frozenset({"limits", "mode", "on_store_failure"})
+LIVE = frozenset({"limits", "mode", "on_store_failure", "take_over_key_limit"})
 """The settings of which a change holds at once; any other holds from the next start."""
 
 logger = logging.getLogger("litellm_parallel_limits")
@@ -35,6 +35,7 @@ class LivePolicy:
         self._environment = environment
         self._on_invalid = on_invalid
         self._read: object = None
+        self._mistake = ""
         self._policy = settings.policy(on_invalid)
 
     def __call__(self) -> Policy:
@@ -49,9 +50,9 @@ class LivePolicy:
         try:
             settings = read(section(config), self._environment)
         except ConfigurationError as error:
-            told = "Parallel limits: the settings stay as they were, for there is a mistake: %s"
-            logger.error(told, error)  # noqa: TRY400 (an operator's mistake, not a fault of the code)
+            self._tell(str(error))
             return
+        self._mistake = ""
         if settings == self._settings:
             return
         later = _changed(settings, self._settings) - LIVE
@@ -60,6 +61,14 @@ class LivePolicy:
         logger.warning("Parallel limits: new settings hold from now on")
         self._settings = settings
         self._policy = settings.policy(self._on_invalid)
+
+    def _tell(self, mistake: str) -> None:
+        """Tell of a mistake once, however often LiteLLM reads it."""
+        if mistake != self._mistake:
+            self._mistake = mistake
+            logger.error(
+                "Parallel limits: the settings stay, for there is a mistake in the new ones: %s", mistake
+            )
 
 
 def section(config: Mapping[str, Any]) -> object:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from functools import cache, partial
@@ -10,12 +12,16 @@ from typing import Any
 from litellm.proxy.auth import auth_checks
 
 from litellm_parallel_limits.built_in import NUMBER
+from litellm_parallel_limits.errors import NoRecordError
 from litellm_parallel_limits.records import Found, LookUp
 from litellm_parallel_limits.sources import Call, Record
 from litellm_parallel_limits.tables import table
 
 DEFAULT_MEMBER_BUDGET = "team_member_budget_id"
 """The field of a team's metadata that names the budget of its members who have none of their own."""
+
+LONGEST_ID = 100
+"""Characters of an id that is remembered as it is. Ours."""
 
 NOT_FOUND = 404
 """HTTP's; LiteLLM raises it for teams that it could not read as well."""
@@ -46,10 +52,11 @@ def look_ups(auth: Any, call: Call, wanted: frozenset[Record], proxy: Any) -> di
         found["organization", organization] = partial(_organization, ask, organization)
     if "customer budget" in wanted:
         default = table(getattr(auth, "metadata", None)).get("end_user_budget_id")
-        found["customer", customer, default] = partial(_customer, ask, customer, default)
+        default = default if isinstance(default, str) else None
+        found["customer", _short(customer), default] = partial(_customer, ask, customer, default)
     if "tag budgets" in wanted:
-        names = tuple(tag.id for tag in call.tags)
-        found["tags", names] = partial(_tags, ask, names)
+        together = Together(partial(_tags, ask))
+        found |= {("tag", _short(tag.id)): partial(_tag, together, tag.id) for tag in call.tags}
     return found
 
 
@@ -89,11 +96,13 @@ async def _customer(ask: Ask, customer: str, default_budget: object) -> Found:
     return _budget("customer budget", row)
 
 
-async def _tags(ask: Ask, names: tuple[str, ...]) -> Found:
-    rows = await ask("get_tag_objects_batch", tag_names=list(names)) or {}
-    budgets = {name: _budget_of(row) for name, row in rows.items()}
-    numbers = {name: _number(budget) for name, budget in budgets.items() if budget is not None}
-    return {"tag budgets": numbers} if numbers else {}
+async def _tags(ask: Ask, names: list[str]) -> Mapping[str, Any]:
+    return await ask("get_tag_objects_batch", tag_names=names) or {}
+
+
+async def _tag(together: Together, name: str) -> Found:
+    budget = _budget_of((await together.ask(name)).get(name))
+    return {} if budget is None else {"tag budgets": {name: _number(budget)}}
 
 
 def _budget(record: Record, row: Any) -> Found:
@@ -113,15 +122,17 @@ def _number(row: Any) -> Mapping[str, object]:
 async def _ask(proxy: Any, name: str, **wanted: object) -> Any:
     """Call LiteLLM's look-up `name`; None where this version has none, or nothing is there.
 
-    Raises LookupError where LiteLLM says that nothing is there, and may mean that it could not look.
+    Raises NoRecordError where LiteLLM says that nothing is there, and may mean that it could not look.
     """
     look_up = getattr(auth_checks, name, None)
     if look_up is None:
         return None
+    database, cache = proxy.prisma_client, proxy.user_api_key_cache
     known = {
-        "prisma_client": proxy.prisma_client or _NoRows(),
-        "user_api_key_cache": proxy.user_api_key_cache,
+        "prisma_client": _NoRows() if database is None else database,
+        "user_api_key_cache": _OnlyRead(cache) if database is None else cache,
         "proxy_logging_obj": proxy.proxy_logging_obj,
+        "route": "",
         **wanted,
     }
     try:
@@ -130,13 +141,55 @@ async def _ask(proxy: Any, name: str, **wanted: object) -> Any:
         if type(error).__name__.endswith("NotFoundError"):
             return None
         if getattr(error, "status_code", None) == NOT_FOUND or "doesn't exist" in str(error):
-            raise LookupError(name) from error
+            raise NoRecordError(name) from error
         raise
 
 
 @cache
 def _parameters(function: Any) -> tuple[str, ...]:
     return tuple(inspect.signature(function).parameters)
+
+
+def _short(text: str) -> str:
+    """Return a text as long as a hash at most that no other text has: strangers may be called anything."""
+    return (
+        text
+        if len(text) <= LONGEST_ID
+        else "*" + hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    )
+
+
+class Together:
+    """Asks once for all that is asked for at the same time."""
+
+    def __init__(self, ask_all: Callable[[list[str]], Awaitable[Mapping[str, Any]]]) -> None:
+        self._ask_all = ask_all
+        self._names: list[str] = []
+        self._asked: asyncio.Task[Mapping[str, Any]] | None = None
+
+    async def ask(self, name: str) -> Mapping[str, Any]:
+        """Return what there is of all of them."""
+        self._names.append(name)
+        if self._asked is None:
+            self._asked = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._asked)
+
+    async def _ask(self) -> Mapping[str, Any]:
+        await asyncio.sleep(0)  # lets the others name theirs
+        return await self._ask_all(self._names)
+
+
+class _OnlyRead:
+    """A cache of LiteLLM's, to be read: what is not there because there is no database is no news to it."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    async def async_set_cache(self, *_: object, **__: object) -> None:
+        """Keep nothing."""
 
 
 class _NoRows:

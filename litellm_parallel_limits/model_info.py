@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from litellm_parallel_limits.limits import whole_number
-from litellm_parallel_limits.tables import table
+from litellm_parallel_limits.tables import is_off, table
 
 SECTION = "parallel_limits"
 """The name of our part of a deployment's `model_info`."""
-
-_OFF = (False, "false", "False")
 
 Entry = Mapping[str, Any]
 """A deployment as LiteLLM's router keeps it."""
@@ -24,7 +22,7 @@ def said(entry: Entry) -> Mapping[str, object]:
 
 def is_counted(entry: Entry) -> bool:
     """Whether requests for this deployment's model are counted by model at all."""
-    return said(entry).get("enabled", True) not in _OFF
+    return not is_off(said(entry).get("enabled", True))
 
 
 def deployment_id(entry: Entry) -> str:

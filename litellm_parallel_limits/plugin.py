@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import litellm
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
+from litellm.proxy._types import UserAPIKeyAuth
 
 from litellm_parallel_limits import answers, background_work
 from litellm_parallel_limits.admission import Admission, announce
@@ -18,12 +19,18 @@ from litellm_parallel_limits.answers import Refusal
 from litellm_parallel_limits.calls import calls, key_name
 from litellm_parallel_limits.errors import TooManyLimitsError
 from litellm_parallel_limits.holder import Asked, Holder, current_holder
+from litellm_parallel_limits.model_info import Entry
 from litellm_parallel_limits.models import asking_for
+from litellm_parallel_limits.paths import model_in
+from litellm_parallel_limits.records import Found
 from litellm_parallel_limits.routing import Routing
 from litellm_parallel_limits.sources import Call
 from litellm_parallel_limits.tables import table
 
-ReadRecords = Callable[[Any, Call], Awaitable[Call]]
+LookUpRecords = Callable[[Any, Sequence[Call]], Awaitable[Found]]
+
+HANDED_ON = "pass_through_endpoint"
+"""LiteLLM's kind of call that is handed on to a provider as it is; its model may stand in the path."""
 
 ROUTED = ""
 """In the place of a call type, where the router's hook has none."""
@@ -35,8 +42,9 @@ STRANGER = Asked()
 class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped to us
     """Takes a slot in every limit that a request meets, before LiteLLM calls the provider.
 
-    `router` gives LiteLLM's, which it has only after it has loaded its callbacks. `with_records` adds to a
-    call what LiteLLM's records say of its parties; it is also given LiteLLM's auth object.
+    `router` gives LiteLLM's, which it has only after it has loaded its callbacks. `look_up` gives what
+    LiteLLM's records say of the parties of a request's calls; it is also given LiteLLM's auth object.
+    `take_over` takes from that object what is ours to enforce, before it is read.
     """
 
     def __init__(
@@ -45,13 +53,15 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         routing: Routing,
         *,
         router: Callable[[], Any],
-        with_records: ReadRecords,
+        look_up: LookUpRecords,
+        take_over: Callable[[Any], None] = lambda _: None,
     ) -> None:
         super().__init__()
         self._admission = admission
         self._routing = routing
         self._router = router
-        self._with_records = with_records
+        self._look_up = look_up
+        self._take_over = take_over
 
     # Each hook is defined on this very class, with LiteLLM's own parameter names: it looks for both.
     async def async_pre_call_hook(
@@ -85,9 +95,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             return healthy_deployments
         holder = current_holder.get() or _holder_of_task()
         try:
-            answer = await self._catch_up(holder, model, request_kwargs) or await self._routing.with_room(
-                holder, holder.asked or STRANGER, healthy_deployments
-            )
+            answer = await self._with_room(holder, model, request_kwargs, healthy_deployments)
         except TooManyLimitsError as error:
             raise litellm.BadRequestError(str(error), model, llm_provider="") from error
         if isinstance(answer, Refusal):
@@ -114,11 +122,14 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             self._routing.failed(holder, request_data)
 
     async def _asked(self, holder: Holder, auth: Any, data: Mapping[str, Any], call_type: str) -> Asked:
+        self._take_over(auth)
+        if call_type == HANDED_ON and not data.get("model"):
+            data = {**data, "model": model_in(holder.path)}
         known = calls(auth, data, call_type, self._router())
-        records = (await self._with_records(auth, known[0])).records
+        found = await self._look_up(auth, known)
         asked = Asked(
             id=data.get("litellm_call_id"),
-            calls=tuple(replace(one, records={**records, **one.records}) for one in known),
+            calls=tuple(replace(one, records={**one.records, **found}) for one in known) if found else known,
             model=answers.shown(str(data.get("model") or "")),
             key_name=key_name(auth),
         )
@@ -131,24 +142,34 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             holder.run = run
         return replace(asked, run=run)
 
-    async def _catch_up(self, holder: Holder, model: str, request: Mapping[str, Any]) -> Refusal | None:
-        """Take the slots of a request that LiteLLM takes to its router and not to its pre-call hooks.
+    async def _with_room(
+        self, holder: Holder, model: str, request: Mapping[str, Any], deployments: Sequence[Entry]
+    ) -> Sequence[Entry] | Refusal:
+        call = await self._catch_up(holder, model, request)
+        if isinstance(call, Refusal):
+            return call
+        return await self._routing.with_room(holder, holder.asked or STRANGER, call, deployments)
 
-        So it does with some routes as a whole, and with models that the router chooses or falls back to.
+    async def _catch_up(self, holder: Holder, model: str, request: Mapping[str, Any]) -> Call | Refusal:
+        """Return the call that the router chooses for; take its slots if no pre-call hook of ours has.
+
+        LiteLLM takes some routes to its router only, and models that the router chooses or falls back to.
         """
         if holder.asked is None:
             auth = _auth(request)
             if auth is None:
-                return None
+                return STRANGER.calls[0]
             asked = await self._asked(holder, auth, {"model": model}, ROUTED)
-            return await self._admission.admit(holder, asked)
-        if holder.asked.id is None or request.get("litellm_call_id") != holder.asked.id:
-            return None  # a call nested in it, or one of a route that has no fallbacks
-        call = asking_for(holder.asked.calls[0].without_models(), model, model, self._router())
+            return await self._admission.admit(holder, asked) or asked.calls[0]
+        asked = holder.asked
+        call = asking_for(asked.calls[0].without_models(), model, model, self._router())
+        known = next((one for one in asked.calls if _ids(one) == _ids(call)), None)
+        if asked.id is None or request.get("litellm_call_id") != asked.id:
+            return known or call  # of a call nested in it, or of a route that has no fallbacks
         has_failed, holder.routed = holder.routed, True
-        if not holder.is_refused and any(_ids(call) == _ids(one) for one in holder.asked.calls):
-            return None
-        return await self._admission.go_on(holder, holder.asked, call, instead=has_failed)
+        if known is not None and not holder.is_refused:
+            return known
+        return await self._admission.go_on(holder, asked, call, instead=has_failed) or call
 
 
 def _run(holder: Holder, data: Mapping[str, Any], call_type: str) -> object:
@@ -176,9 +197,13 @@ def _holder_of_task() -> Holder:
 
 
 def _auth(request: Mapping[str, Any]) -> Any:
-    """Return LiteLLM's auth object of a request to its router, None if it carries none."""
+    """Return LiteLLM's auth object of a request to its router, None if it carries none.
+
+    What a client has put in its place is no object of LiteLLM's.
+    """
     places = (table(request.get("litellm_metadata")), table(request.get("metadata")))
-    return next(filter(None, (place.get("user_api_key_auth") for place in places)), None)
+    found = (place.get("user_api_key_auth") for place in places)
+    return next((auth for auth in found if isinstance(auth, UserAPIKeyAuth)), None)
 
 
 def _ids(call: Call) -> list[str]:

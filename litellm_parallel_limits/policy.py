@@ -55,13 +55,15 @@ class Policy:
     """The limits there are, and so the limits that a call meets.
 
     `mode` and `on_store_failure` are those of the limits that come from records. `on_invalid` is told
-    the limit and the source of a value in a record that is no number, which is ignored.
+    the limit and the source of a value in a record that is no number, which is ignored. With
+    `takes_over_key_limit` a key's own field is ours to enforce, not LiteLLM's.
     """
 
     operator_limits: tuple[OperatorLimit, ...] = ()
     mode: Mode = "enforce"
     on_store_failure: OnStoreFailure = "share"
     on_invalid: Callable[[str], None] = ignore_invalid
+    takes_over_key_limit: bool = False
 
     def counts_by(self, dimension: Dimension) -> bool:
         """Whether a limit of the operator's counts by `dimension`."""

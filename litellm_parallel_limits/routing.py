@@ -13,6 +13,7 @@ from litellm_parallel_limits.limits import Limit
 from litellm_parallel_limits.model_info import Entry, deployment_id, said
 from litellm_parallel_limits.models import choosing
 from litellm_parallel_limits.policy import Policy
+from litellm_parallel_limits.sources import Call
 
 SECOND_LOOK_SECONDS = 0.02
 """Until full deployments are looked at once more: others for whom the router is choosing, a matter of a few
@@ -33,11 +34,14 @@ class Routing:
         self._gate = gate
 
     async def with_room(
-        self, holder: Holder, asked: Asked, deployments: Sequence[Entry]
+        self, holder: Holder, asked: Asked, call: Call, deployments: Sequence[Entry]
     ) -> Sequence[Entry] | Refusal:
-        """Return the deployments that have room, a slot taken in each; the refusal if none has."""
+        """Return the deployments that have room, a slot taken in each; the refusal if none has.
+
+        The router chooses among them for `call`, one of those that are `asked` for.
+        """
         self._end(holder, asyncio.current_task())
-        limits = {deployment_id(entry): self._limits(holder, asked, entry) for entry in deployments}
+        limits = {deployment_id(entry): self._limits(holder, call, entry) for entry in deployments}
         limited = {one: met for one, met in limits.items() if met}
         if not limited:
             return deployments
@@ -66,13 +70,13 @@ class Routing:
     def _end(self, holder: Holder, attempt: Owner) -> None:
         _drop(holder, holder.attempts.pop(attempt, {}))
 
-    def _limits(self, holder: Holder, asked: Asked, entry: Entry) -> tuple[Limit, ...]:
+    def _limits(self, holder: Holder, call: Call, entry: Entry) -> tuple[Limit, ...]:
         """Return what is still to be taken: of a model's only deployment it was taken with the model."""
         policy = self._policy()
         if not (said(entry) or policy.counts_by("deployment")):
             return ()
-        met = policy.limits(choosing(asked.calls[0], entry), by="deployment")
-        return tuple(limit for limit in met if limit.scope not in holder.scopes_of(asked.run))
+        met = policy.limits(choosing(call, entry), by="deployment")
+        return tuple(limit for limit in met if limit.scope not in holder.scopes_of_runs)
 
     async def _take(
         self, holder: Holder, asked: Asked, limited: Mapping[str, tuple[Limit, ...]]

@@ -13,7 +13,7 @@ from litellm_parallel_limits.errors import ConfigurationError
 from litellm_parallel_limits.limits import Mode, OnStoreFailure, whole_number
 from litellm_parallel_limits.policy import OperatorLimit, Policy
 from litellm_parallel_limits.sources import Dimension
-from litellm_parallel_limits.tables import table
+from litellm_parallel_limits.tables import is_off, table
 
 SECTION = "parallel_limits"
 """The settings' name below `litellm_settings`."""
@@ -23,8 +23,6 @@ ENVIRONMENT = "LITELLM_PARALLEL_LIMITS_"
 
 RESERVED_NAMES = frozenset(built_in.name for built_in in BUILT_IN)
 """LiteLLM's own names for limits: an operator's limit has another."""
-
-_OFF = frozenset({"0", "f", "false", "n", "no", "off"})
 
 Party = Literal["key", "user", "team", "organization", "project", "end_user", "tag", "model"]
 """What is known of a request before the router has chosen a deployment."""
@@ -94,6 +92,8 @@ class Settings(BaseModel):
     """What holds while the store is out: limit / live workers, everything, or nothing (503)."""
     store_timeout_ms: int = Field(default=250, ge=10, le=10_000)
     """Milliseconds a request waits for the store at most."""
+    take_over_key_limit: bool = False
+    """True has us enforce a key's own `max_parallel_requests` in LiteLLM's place; not while we observe."""
     host_path: Path | None = None
     """The host store's file; by default one that the workers of one parent share."""
     limits: tuple[LimitSettings, ...] = ()
@@ -102,7 +102,8 @@ class Settings(BaseModel):
     def policy(self, on_invalid: Any = ignore_invalid) -> Policy:
         """Return the policy that these settings describe."""
         limits = tuple(self._limit(limit, number) for limit, number in self._numbered())
-        return Policy(limits, self.mode, self.on_store_failure, on_invalid)
+        takes_over = self.take_over_key_limit and self.mode == "enforce"
+        return Policy(limits, self.mode, self.on_store_failure, on_invalid, takes_over)
 
     def _numbered(self) -> Iterable[tuple[LimitSettings, int]]:
         for limit in self.limits:
@@ -137,7 +138,7 @@ def read(section: object, environment: Mapping[str, str]) -> Settings:
     try:
         settings = Settings.model_validate({**(section or {}), **overrides})
     except ValidationError as error:
-        if overrides.get("enabled", "").strip().lower() in _OFF:
+        if is_off(overrides.get("enabled")):
             return Settings(enabled=False)  # an operator's way out of trouble, this section's as well
         raise ConfigurationError(_mistakes(error, SECTION, Settings, overrides)) from None
     names = [limit.name for limit in settings.limits]

@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+OFF = frozenset({"0", "f", "false", "n", "no", "off"})
+"""What pydantic reads as False, in small letters."""
+
+
+def is_off(value: object) -> bool:
+    """Whether `value` says no, as a boolean or in words."""
+    return str(value).strip().lower() in OFF
+
 
 def table(value: object) -> Mapping[str, Any]:
     """Return `value` if it is a table, else an empty one."""

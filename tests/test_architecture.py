@@ -16,13 +16,13 @@ PACKAGE = "litellm_parallel_limits"
 ROOT = Path(litellm_parallel_limits.__file__).parent
 
 LAYERS = (
-    {"limits", "errors", "patterns", "deadlines", "tables", "siblings", "host_file", "background"},
-    {"background_work", "sources", "events", "stores", "shares", "model_info", "groups"},
+    {"limits", "errors", "patterns", "deadlines", "tables", "paths", "siblings", "host_file", "background"},
+    {"background_work", "sources", "events", "stores", "shares", "model_info", "groups", "native_field"},
     {"built_in", "stores.memory", "stores.exchange"},
     {"policy", "models", "records", "stores.shared", "stores.redis", "stores.host"},
     {"limiter", "hold_times", "answers"},
     {"settings", "holder", "gate", "status"},
-    {"logs", "calls", "connections", "live", "look_ups"},
+    {"logs", "connections", "live", "look_ups", "calls"},
     {"middleware", "admission", "routing"},
     {"auth", "plugin", "routes", "store_choice"},
     {"entry", "demo"},

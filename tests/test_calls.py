@@ -97,7 +97,11 @@ def test_numbers_are_looked_for_in_the_records_of_the_auth_object() -> None:
         team_max_parallel_requests="5",
     )
     assert caller(of).records == {
-        "auth": {"user_max_parallel_requests": 4, "team_max_parallel_requests": "5"},
+        "auth": {
+            "max_parallel_requests": None,  # LiteLLM's to enforce until it is taken over
+            "user_max_parallel_requests": 4,
+            "team_max_parallel_requests": "5",
+        },
         "key metadata": {"a": 1},
         "key model_max_budget": {"gpt-4": {"max_parallel_requests": 3}},
         "team metadata": {"b": 2},

@@ -16,8 +16,8 @@ from litellm_parallel_limits.limiter import Limiter
 from litellm_parallel_limits.middleware import HolderMiddleware, Message, Receive, Send
 from litellm_parallel_limits.plugin import ParallelLimits
 from litellm_parallel_limits.policy import Policy
+from litellm_parallel_limits.records import Found
 from litellm_parallel_limits.routing import Routing
-from litellm_parallel_limits.sources import Call
 from litellm_parallel_limits.stores.memory import MemoryStore
 
 URL = "http://proxy/v1/chat/completions"
@@ -31,9 +31,9 @@ KEY = UserAPIKeyAuth(
 FREE = UserAPIKeyAuth(api_key="sk-free", metadata={"model_max_parallel_requests": {"closed": 0}})
 
 
-async def no_records(_: object, call: Call) -> Call:
+async def no_records(_: object, __: object) -> Found:
     """Know nothing more of a call."""
-    return call
+    return {}
 
 
 def plugin(limiter: Callable[[], Limiter]) -> ParallelLimits:
@@ -44,7 +44,7 @@ def plugin(limiter: Callable[[], Limiter]) -> ParallelLimits:
         Admission(lambda: policy, gate),
         Routing(lambda: policy, gate),
         router=lambda: None,
-        with_records=no_records,
+        look_up=no_records,
     )
 
 

@@ -55,6 +55,7 @@ def test_everything_set_is_read() -> None:
         "lease_ttl": 4.5,
         "on_store_failure": "deny",
         "store_timeout_ms": 100,
+        "take_over_key_limit": True,
     }
     assert read(section, {}) == Settings.model_validate(section)
     assert read(section, {}).model_dump(exclude={"host_path"}) == {**section, "limits": ()}
