@@ -36,7 +36,8 @@ class Holder:
     `path` is the request's, `run` its own run through LiteLLM's pre-call hooks, `asked` what the last run
     asked for, and `routed` whether the router has begun to choose for it. `attempts` are what the router
     tries at the same time: for each the deployments it may go to, and on whose account a slot is held
-    there, if one is. `work` tells what may go on after the answer.
+    there, if one is. `turned_away` is the error that the router was last refused with. `work` tells what
+    may go on after the answer.
     """
 
     __slots__ = (
@@ -50,6 +51,7 @@ class Holder:
         "path",
         "routed",
         "run",
+        "turned_away",
         "work",
     )
 
@@ -59,6 +61,7 @@ class Holder:
         self.asked: Asked | None = None
         self.routed = False
         self.attempts: dict[Owner, dict[str, Owner | None]] = {}
+        self.turned_away: Exception | None = None
         self.work: object | None = None
         self._permits: list[tuple[Permit, Owner]] = []
         self._headers: Mapping[str, str] = {}

@@ -100,13 +100,19 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             raise litellm.BadRequestError(str(error), model, llm_provider="") from error
         if isinstance(answer, Refusal):
             announce(holder, holder.asked or STRANGER, answer.headers, refused=answer.status)
-            raise _router_error(answer, model)
+            holder.turned_away = _router_error(answer, model)
+            raise holder.turned_away
+        holder.turned_away = None
         return list(answer)
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:  # noqa: ARG002
         """Hold a slot in no other deployment than the one that the router has chosen."""
         holder = current_holder.get()
-        if holder is not None and holder.attempts:
+        if holder is None:
+            return
+        if holder.turned_away is not None and not kwargs.get("model_info"):
+            raise holder.turned_away  # LiteLLM hands some requests on where its router has failed
+        if holder.attempts:
             self._routing.chose(holder, kwargs)
 
     async def async_post_call_failure_deployment_hook(
@@ -230,8 +236,10 @@ def _rate_limit_error(refusal: Refusal) -> HTTPException:
 
 def _router_error(refusal: Refusal, model: str) -> Exception:
     """Return an error that the router tries the model's fallbacks for, and nothing else of the model's."""
-    is_full = refusal.status == answers.REFUSED_STATUS
-    of = litellm.RateLimitError if is_full else litellm.ServiceUnavailableError
-    error: Exception = of(message=refusal.message, model=model, llm_provider="")
+    error: Exception
+    if refusal.status != answers.REFUSED_STATUS:
+        error = litellm.ServiceUnavailableError(refusal.message, model=model, llm_provider="")
+    elif not isinstance(error := _rate_limit_error(refusal), litellm.RateLimitError):
+        error = litellm.RateLimitError(refusal.message, model=model, llm_provider="")
     error.num_retries = 0  # type: ignore[attr-defined]  # the router's: the deployments are as full at once
     return error

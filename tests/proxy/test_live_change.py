@@ -73,7 +73,8 @@ async def test_a_mistake_in_the_yaml_keeps_what_held(changing_proxy: Proxy, prov
     assert (await Ask(one).send(changing_proxy)).status_code == 429
     provider.open_gate(caller(one))
     await asyncio.gather(*held)
-    mistakes = [line for line in changing_proxy.log().splitlines() if "there is a mistake in the new ones" in line]
+    told = changing_proxy.log().splitlines()
+    mistakes = [line for line in told if "there is a mistake in the new ones" in line]
     assert len(mistakes) == 1
     assert "parallel_limits.limits[0].max_parallel_requests" in mistakes[0]
     change(changing_proxy, {"limits": [LIMIT]})

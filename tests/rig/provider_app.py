@@ -14,6 +14,10 @@ the header `x-rig-caller` says, which LiteLLM passes on, as it does `x-rig-takes
     hang         never answers
     error-NNN    answers with the status NNN, at once if the name says no seconds
 
+Beside models, the tools of an MCP server (provider_mcp) and realtime sessions (provider_realtime) are
+counted: a tool as the model of its name, a session as the model it is with, while it is open. `calls-tool`
+is a model that asks for the tool `ok` before it answers.
+
 Control: `GET /count?model=&caller=`, `POST /gate/open?caller=`, `POST /gate/close?caller=` and
 `POST /reset`; who does not name a model or a caller means all of them. Each answers with the count.
 `GET /history?caller=` answers with the caller's history, `[[moment, in flight], ...]`.
@@ -32,9 +36,10 @@ from urllib.parse import parse_qsl
 
 import uvicorn
 
-from tests.rig import wire
+from tests.rig import provider_mcp, provider_realtime, wire
 from tests.rig.identities import CALLER, TAKES
 from tests.rig.ledger import ANY, Ledger
+from tests.rig.provider_routes import JSON, Asked, ProviderRoute, asked, route
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -79,12 +84,21 @@ class Call:
     `takes` are the seconds that its header says.
     """
 
-    path: str
-    model: str
+    route: ProviderRoute
+    asked: Asked
     caller: str
     takes: float
-    streams: bool
     send: Send
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.asked.model
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer comes as a stream of events."""
+        return self.route.events is not None and self.asked.streams
 
     @property
     def behaviour(self) -> str:
@@ -98,14 +112,18 @@ class Call:
 
     def chunks(self, words: int = WORDS) -> Iterator[bytes]:
         """Return the answer's body in the pieces in which it is sent."""
-        if self.streams:
-            return wire.events(self.path, self.model, words)
-        return iter([wire.answer(self.path, self.model)])
+        if self.route.events is not None and self.asked.streams:
+            return self.route.events(self.model, words)
+        return iter([self.route.whole(self.asked)])
 
     async def begin(self, status: int = 200) -> None:
         """Send the status and the headers: they go out with the body's first piece, even an empty one."""
-        kind = b"text/event-stream" if self.streams and status < 400 else b"application/json"
-        start = {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]}
+        kind = JSON if status >= 400 else "text/event-stream" if self.streams else self.route.kind
+        start = {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(b"content-type", kind.encode())],
+        }
         await self.send(start)
 
     async def write(self, chunk: bytes, *, more: bool = True) -> None:
@@ -182,18 +200,37 @@ class Provider:
     gates: Gates = field(default_factory=Gates)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["path"] in wire.WHOLE:
-            await self._serve(_call(scope, await _body(receive), send), receive)
+        """Serve one request or session."""
+        if scope["type"] == "websocket":
+            await self._session(scope, receive, send)
+        elif scope["path"] == provider_mcp.PATH:
+            await self._tool(scope, receive, send)
+        elif found := route(scope["path"]):
+            said = asked(scope["path"], _header(scope, "content-type"), await _body(receive))
+            await self._serve(_call(found, said, scope, send), receive)
         else:
             query = dict(parse_qsl(scope["query_string"].decode()))
             caller = query.get("caller", ANY)
             await self._control(scope["path"], caller)
             await _reply(send, self._counted(scope["path"], query.get("model", ANY), caller))
 
+    async def _session(self, scope: Message, receive: Receive, send: Send) -> None:
+        model = dict(parse_qsl(scope["query_string"].decode())).get("model", "")
+        with self.ledger.holding(model, _header(scope, CALLER)):
+            await provider_realtime.session(receive, send)
+
+    async def _tool(self, scope: Message, receive: Receive, send: Send) -> None:
+        body = json.loads(await _body(receive) or b"{}")
+        if provider_mcp.is_call(body):
+            said = Asked(scope["path"], provider_mcp.tool(body), body)
+            await self._serve(_call(provider_mcp.ROUTE, said, scope, send), receive)
+        else:
+            await _send(send, provider_mcp.answer(body))
+
     async def _serve(self, call: Call, receive: Receive) -> None:
         behaviours = {
             "ok": ok,
+            "calls-tool": ok,
             "slow": slow,
             "slow-first": slow_first,
             "slow-stream": slow_stream,
@@ -245,27 +282,33 @@ class Provider:
                 await self.gates.put(caller, is_open=path == "/gate/open")
 
 
-def _call(scope: Message, body: dict[str, Any], send: Send) -> Call:
-    headers = {name.decode(): value.decode(errors="replace") for name, value in scope["headers"]}
-    takes = float(headers.get(TAKES, 0))
-    return Call(
-        scope["path"], body["model"], headers.get(CALLER, ""), takes, body.get("stream") is True, send
-    )
+def _call(found: ProviderRoute, said: Asked, scope: Message, send: Send) -> Call:
+    return Call(found, said, _header(scope, CALLER), float(_header(scope, TAKES) or 0), send)
 
 
-async def _body(receive: Receive) -> dict[str, Any]:
+def _header(scope: Message, name: str) -> str:
+    headers = dict(scope["headers"])
+    value: bytes = headers.get(name.encode(), b"")
+    return value.decode(errors="replace")
+
+
+async def _body(receive: Receive) -> bytes:
     body, more = b"", True
     while more:
         message = await receive()
         body, more = body + message.get("body", b""), message.get("more_body", False)
-    parsed: dict[str, Any] = json.loads(body)
-    return parsed
+    return body
 
 
 async def _reply(send: Send, body: object) -> None:
-    headers = [(b"content-type", b"application/json")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+    await _send(send, json.dumps(body).encode())
+
+
+async def _send(send: Send, body: bytes | None) -> None:
+    headers = [(b"content-type", JSON.encode())]
+    status = 202 if body is None else 200
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body or b""})
 
 
 async def _while_connected(work: Awaitable[None], receive: Receive) -> None:
