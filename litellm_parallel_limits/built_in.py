@@ -122,17 +122,25 @@ def ignore_invalid(source: str) -> None:
     """Take no notice of a bad value."""
 
 
+_LOOKING_UP = tuple(
+    (built_in, records)
+    for built_in in BUILT_IN
+    if (records := LOOKED_UP.intersection(source.record for source in built_in.sources))
+)
+"""The limits whose number may stand in such a record, and in which."""
+
+
 def wanted_records(call: Call) -> frozenset[Record]:
     """Return the records to look up for `call`: those that no earlier source makes needless."""
-    return frozenset(record for built_in in BUILT_IN for record in _wanted(built_in, call))
+    wanted: set[Record] = set()
+    for built_in, records in _LOOKING_UP:
+        if all(map(call.of, built_in.by)) and not _is_known(built_in, call):
+            wanted |= records
+    return frozenset(wanted)
 
 
-def _wanted(built_in: BuiltIn, call: Call) -> frozenset[Record]:
-    records = frozenset(source.record for source in built_in.sources) & LOOKED_UP
-    if not records or not all(call.of(dimension) for dimension in built_in.by):
-        return frozenset()
-    known = all(built_in.number(call, one, ignore_invalid) is not None for one in call.of(built_in.by[-1]))
-    return frozenset() if known else records
+def _is_known(built_in: BuiltIn, call: Call) -> bool:
+    return all(built_in.number(call, one, ignore_invalid) is not None for one in call.of(built_in.by[-1]))
 
 
 def merged_model_numbers(call: Call) -> dict[str, int]:
