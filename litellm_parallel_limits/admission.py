@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from litellm_parallel_limits.answers import Headers, Refusal, admitted_headers
+from litellm_parallel_limits.errors import TooManyLimitsError
 from litellm_parallel_limits.gate import Gate
 from litellm_parallel_limits.holder import Asked, Holder
 from litellm_parallel_limits.limiter import Permit
 from litellm_parallel_limits.limits import Admitted, Limit
-from litellm_parallel_limits.policy import Policy
+from litellm_parallel_limits.policy import MOST_SCOPES, Policy
 from litellm_parallel_limits.sources import Call
 
 
@@ -29,7 +30,10 @@ class Admission:
         holder.asked = asked
         holder.drop(asked.run)
         announce(holder, asked, {})
-        return await self._take(holder, asked, list(self._limits(holder, asked.calls)))
+        wanted = list(self._limits(holder, asked.calls))
+        if sum(map(len, wanted)) > MOST_SCOPES:
+            raise TooManyLimitsError(f"A request may meet {MOST_SCOPES} limits at most.")
+        return await self._take(holder, asked, wanted)
 
     async def go_on(self, holder: Holder, asked: Asked, call: Call, *, instead: bool) -> Refusal | None:
         """Hold what `call` meets, for a model that the router goes on to.

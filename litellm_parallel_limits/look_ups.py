@@ -15,6 +15,7 @@ from litellm_parallel_limits.built_in import NUMBER
 from litellm_parallel_limits.errors import NoRecordError
 from litellm_parallel_limits.records import Found, LookUp
 from litellm_parallel_limits.sources import Call, Record
+from litellm_parallel_limits.stand_ins import NoRows, OnlyRead, Watched
 from litellm_parallel_limits.tables import table
 
 DEFAULT_MEMBER_BUDGET = "team_member_budget_id"
@@ -22,6 +23,9 @@ DEFAULT_MEMBER_BUDGET = "team_member_budget_id"
 
 LONGEST_ID = 100
 """Characters of an id that is remembered as it is. Ours."""
+
+SAY_THERE_IS_NONE = frozenset({"UserNotFoundError", "TeamNotFoundError", "OrganizationNotFoundError"})
+"""LiteLLM's errors by which a look-up says just that, by name: not every version has them."""
 
 NOT_FOUND = 404
 """HTTP's; LiteLLM raises it for teams that it could not read as well."""
@@ -97,11 +101,17 @@ async def _customer(ask: Ask, customer: str, default_budget: object) -> Found:
 
 
 async def _tags(ask: Ask, names: list[str]) -> Mapping[str, Any]:
-    return await ask("get_tag_objects_batch", tag_names=names) or {}
+    """Return the rows of those tags that there are, and the failure for the others if there was one."""
+    failures: list[Exception] = []
+    rows = await ask("get_tag_objects_batch", failures, tag_names=names) or {}
+    return {**dict.fromkeys(names, failures[0] if failures else None), **rows}
 
 
 async def _tag(together: Together, name: str) -> Found:
-    budget = _budget_of((await together.ask(name)).get(name))
+    row = (await together.ask(name)).get(name)
+    if isinstance(row, Exception):
+        raise row
+    budget = _budget_of(row)
     return {} if budget is None else {"tag budgets": {name: _number(budget)}}
 
 
@@ -119,30 +129,35 @@ def _number(row: Any) -> Mapping[str, object]:
     return {NUMBER: row.get(NUMBER) if isinstance(row, Mapping) else getattr(row, NUMBER, None)}
 
 
-async def _ask(proxy: Any, name: str, **wanted: object) -> Any:
+async def _ask(proxy: Any, name: str, failures: list[Exception] | None = None, **wanted: object) -> Any:
     """Call LiteLLM's look-up `name`; None where this version has none, or nothing is there.
 
-    Raises NoRecordError where LiteLLM says that nothing is there, and may mean that it could not look.
+    Failures of the database are noted in `failures`, and raised where nothing was found. Raises
+    NoRecordError where LiteLLM says that nothing is there, and may mean that it could not look.
     """
     look_up = getattr(auth_checks, name, None)
     if look_up is None:
         return None
     database, cache = proxy.prisma_client, proxy.user_api_key_cache
+    failures = [] if failures is None else failures
     known = {
-        "prisma_client": _NoRows() if database is None else database,
-        "user_api_key_cache": _OnlyRead(cache) if database is None else cache,
+        "prisma_client": NoRows() if database is None else Watched(database, failures),
+        "user_api_key_cache": OnlyRead(cache) if database is None else cache,
         "proxy_logging_obj": proxy.proxy_logging_obj,
         "route": "",
         **wanted,
     }
     try:
-        return await look_up(**{name: known[name] for name in _parameters(look_up) if name in known})
+        found = await look_up(**{name: known[name] for name in _parameters(look_up) if name in known})
     except Exception as error:
-        if type(error).__name__.endswith("NotFoundError"):
+        if type(error).__name__ in SAY_THERE_IS_NONE:
             return None
         if getattr(error, "status_code", None) == NOT_FOUND or "doesn't exist" in str(error):
-            raise NoRecordError(name) from error
+            raise (failures[0] if failures else NoRecordError(name)) from error
         raise
+    if failures and not found:
+        raise failures[0]
+    return found
 
 
 @cache
@@ -177,36 +192,3 @@ class Together:
     async def _ask(self) -> Mapping[str, Any]:
         await asyncio.sleep(0)  # lets the others name theirs
         return await self._ask_all(self._names)
-
-
-class _OnlyRead:
-    """A cache of LiteLLM's, to be read: what is not there because there is no database is no news to it."""
-
-    def __init__(self, cache: Any) -> None:
-        self._cache = cache
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cache, name)
-
-    async def async_set_cache(self, *_: object, **__: object) -> None:
-        """Keep nothing."""
-
-
-class _NoRows:
-    """In the place of a database, where LiteLLM has none: every table of it is empty.
-
-    LiteLLM's look-ups want one before they look into their cache.
-    """
-
-    def __getattr__(self, name: str) -> Any:
-        return self
-
-    async def find_unique(self, **_: object) -> None:
-        """Find nothing."""
-
-    async def find_first(self, **_: object) -> None:
-        """Find nothing."""
-
-    async def find_many(self, **_: object) -> list[Any]:
-        """Find nothing."""
-        return []

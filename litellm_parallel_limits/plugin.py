@@ -24,7 +24,7 @@ from litellm_parallel_limits.models import asking_for
 from litellm_parallel_limits.paths import model_in
 from litellm_parallel_limits.records import Found
 from litellm_parallel_limits.routing import Routing
-from litellm_parallel_limits.sources import Call
+from litellm_parallel_limits.sources import Call, Identity
 from litellm_parallel_limits.tables import table
 
 LookUpRecords = Callable[[Any, Sequence[Call]], Awaitable[Found]]
@@ -132,7 +132,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         if call_type == HANDED_ON and not data.get("model"):
             data = {**data, "model": model_in(holder.path)}
         known = calls(auth, data, call_type, self._router())
-        found = await self._look_up(auth, known)
+        found = await self._look_up(auth, [_counted(one, data) for one in known])
         asked = Asked(
             id=data.get("litellm_call_id"),
             calls=tuple(replace(one, records={**one.records, **found}) for one in known) if found else known,
@@ -210,6 +210,12 @@ def _auth(request: Mapping[str, Any]) -> Any:
     places = (table(request.get("litellm_metadata")), table(request.get("metadata")))
     found = (place.get("user_api_key_auth") for place in places)
     return next((auth for auth in found if isinstance(auth, UserAPIKeyAuth)), None)
+
+
+def _counted(call: Call, data: Mapping[str, Any]) -> Call:
+    """Return `call` as one for a model that is counted, also where it is left out: its fallback may be."""
+    model = data.get("model")
+    return replace(call, models=(Identity(model),)) if isinstance(model, str) and not call.models else call
 
 
 def _ids(call: Call) -> list[str]:

@@ -9,7 +9,7 @@ from litellm_parallel_limits.answers import Refusal
 from litellm_parallel_limits.gate import Gate
 from litellm_parallel_limits.holder import Asked, Holder, Owner
 from litellm_parallel_limits.limiter import Permit
-from litellm_parallel_limits.limits import Limit
+from litellm_parallel_limits.limits import Limit, Scope
 from litellm_parallel_limits.model_info import Entry, deployment_id, said
 from litellm_parallel_limits.models import choosing
 from litellm_parallel_limits.policy import Policy
@@ -41,7 +41,7 @@ class Routing:
         The router chooses among them for `call`, one of those that are `asked` for.
         """
         self._end(holder, asyncio.current_task())
-        limits = {deployment_id(entry): self._limits(holder, call, entry) for entry in deployments}
+        limits = {deployment_id(entry): self._limits(holder, asked, call, entry) for entry in deployments}
         limited = {one: met for one, met in limits.items() if met}
         if not limited:
             return deployments
@@ -70,13 +70,19 @@ class Routing:
     def _end(self, holder: Holder, attempt: Owner) -> None:
         _drop(holder, holder.attempts.pop(attempt, {}))
 
-    def _limits(self, holder: Holder, call: Call, entry: Entry) -> tuple[Limit, ...]:
-        """Return what is still to be taken: of a model's only deployment it was taken with the model."""
+    def _limits(self, holder: Holder, asked: Asked, call: Call, entry: Entry) -> tuple[Limit, ...]:
+        """Return what is still to be taken: of a model's only deployment it was taken with the model.
+
+        What is not asked for is a call nested in the request, and never waits for what the request holds.
+        """
         policy = self._policy()
         if not (said(entry) or policy.counts_by("deployment")):
             return ()
+        if call in asked.calls and any(deployment_id(entry) == taken.id for taken in call.deployments):
+            return ()
+        held = frozenset[Scope]() if call in asked.calls else holder.scopes_of_runs
         met = policy.limits(choosing(call, entry), by="deployment")
-        return tuple(limit for limit in met if limit.scope not in holder.scopes_of_runs)
+        return tuple(limit for limit in met if limit.scope not in held)
 
     async def _take(
         self, holder: Holder, asked: Asked, limited: Mapping[str, tuple[Limit, ...]]

@@ -183,7 +183,7 @@ def _mistake(mistake: Any, where: str, model: type[BaseModel], overrides: Mappin
     else:
         entry = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     if mistake["type"] == "extra_forbidden":
-        fields = (LimitSettings if "limits" in location[:1] else model).model_fields
+        fields = (LimitSettings if location[:1] == ["limits"] and len(location) > 1 else model).model_fields
         return f"{entry}: unknown; allowed: {', '.join(fields)}"
     told = mistake["msg"].removeprefix("Value error, ").replace("tuple", "list").replace("Tuple", "List")
     return f"{entry}: {told}; got {_shown(mistake['input'])}"

@@ -16,7 +16,18 @@ PACKAGE = "litellm_parallel_limits"
 ROOT = Path(litellm_parallel_limits.__file__).parent
 
 LAYERS = (
-    {"limits", "errors", "patterns", "deadlines", "tables", "paths", "siblings", "host_file", "background"},
+    {
+        "limits",
+        "errors",
+        "patterns",
+        "deadlines",
+        "tables",
+        "paths",
+        "stand_ins",
+        "siblings",
+        "host_file",
+        "background",
+    },
     {"background_work", "sources", "events", "stores", "shares", "model_info", "groups", "native_field"},
     {"built_in", "stores.memory", "stores.exchange"},
     {"policy", "models", "records", "stores.shared", "stores.redis", "stores.host"},

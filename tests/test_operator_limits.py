@@ -142,3 +142,72 @@ def test_every_limit_that_applies_is_met() -> None:
     )
     call = Call(PARTIES, (GPT_4,), {"key metadata": {"max_parallel_requests": 9}})
     assert [met.scope.limit for met in Policy(limits).limits(call)] == ["api_key", "a", "b"]
+
+
+def tagged(limit: OperatorLimit, *tags: str) -> list[Scope]:
+    """Return the scopes of `limit` that a call with these tags meets."""
+    call = Call(PARTIES, (GPT_4,), tags=tuple(map(Identity, tags)))
+    return [met.scope for met in Policy((limit,)).limits(call)]
+
+
+def test_by_tag_counts_each_tag() -> None:
+    """A limit by tag has a count for each tag of the call, and is not met by a call without any."""
+    limit = OperatorLimit("each", 5, by=("tag",))
+    assert tagged(limit, "a", "b") == [Scope("each", (("tag", "a"),)), Scope("each", (("tag", "b"),))]
+    assert tagged(limit) == []
+
+
+@pytest.mark.parametrize("patterns", [("batch",), ("ba*",), ("x", "batch")])
+def test_where_of_tags_needs_one_of_them(patterns: tuple[str, ...]) -> None:
+    """A limit about a tag is met by a call that has it, whatever other tags it has, and counted once."""
+    limit = OperatorLimit("some", 5, where={"tag": patterns})
+    assert tagged(limit, "other", "batch") == [Scope("some")]
+    assert tagged(limit, "other", "BATCH") == []
+    assert tagged(limit) == []
+
+
+def test_by_tag_counts_only_the_tags_it_is_about() -> None:
+    """A limit by tag that is about some tags counts those, and none that a client puts beside them."""
+    limit = OperatorLimit("some", 5, by=("tag",), where={"tag": ("b*",)})
+    assert tagged(limit, "a", "b1", "c", "b2") == [
+        Scope("some", (("tag", "b1"),)),
+        Scope("some", (("tag", "b2"),)),
+    ]
+    assert tagged(limit, "a", "c") == []
+
+
+def test_by_tag_and_model_counts_each_pair() -> None:
+    """A limit by several dimensions of which a call has several counts each combination."""
+    limit = OperatorLimit("each", 5, by=("tag", "model"))
+    call = Call(models=(GPT_4, LLAMA), tags=(Identity("a"), Identity("b")))
+    met = Policy((limit,)).limits(call)
+    assert [tuple(identity for _, identity in one.scope.identities) for one in met] == [
+        *(("a", "gpt-4"), ("a", "llama-70b"), ("b", "gpt-4"), ("b", "llama-70b"))
+    ]
+
+
+def test_same_scope_twice_is_counted_once() -> None:
+    """A call that names a tag twice holds one slot of it."""
+    assert tagged(OperatorLimit("each", 5, by=("tag",)), "a", "a") == [Scope("each", (("tag", "a"),))]
+
+
+@pytest.mark.parametrize(
+    ("dimension", "pattern"),
+    [("organization", "acme"), ("organization", "o*"), ("project", "p1"), ("end_user", "e?")],
+)
+def test_where_means_organizations_projects_and_customers_as_well(dimension: Dimension, pattern: str) -> None:
+    """`where` may be about an organization, a project or a customer, by id, alias or glob."""
+    limit = OperatorLimit("some", 5, by=(dimension,), where={dimension: (pattern,)})
+    assert scopes(limit, GPT_4) == [Scope("some", ((dimension, PARTIES[dimension].id),))]
+    assert not is_met(limit, GPT_4, parties={dimension: Identity("another")})
+
+
+def test_identities_cannot_forge_one_another() -> None:
+    """No tag reads like another's combination: what clients call themselves is quoted."""
+    limit = OperatorLimit("each", 5, by=("tag", "end_user"))
+    keys = {
+        met.scope.key
+        for tag, customer in (("a", "b"), ("a;end_user=b", ""), ("a;end_user", "b"), ("a%3B", "b"))
+        for met in Policy((limit,)).limits(Call({"end_user": Identity(customer)}, tags=(Identity(tag),)))
+    }
+    assert len(keys) == 4

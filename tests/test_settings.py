@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from litellm_parallel_limits.errors import ConfigurationError
 from litellm_parallel_limits.limits import Limit, Scope
-from litellm_parallel_limits.settings import Settings, read
+from litellm_parallel_limits.settings import DeploymentSettings, Settings, check_deployments, read
 from litellm_parallel_limits.sources import Call, Dimension, Identity
 from tests.json_values import json_values, texts
 
@@ -271,3 +271,86 @@ def test_any_section_is_settings_or_a_mistake(section: object) -> None:
     else:
         told = "" if isinstance(found, Settings) else "nothing"
     assert not told or told.startswith("parallel_limits")
+
+
+def deployment(limits: object) -> dict[str, Any]:
+    """Return a deployment of which the operator says these limits."""
+    return {"model_name": "m", "litellm_params": {"model": "m"}, "model_info": {"parallel_limits": limits}}
+
+
+@pytest.mark.parametrize(
+    "model_list",
+    [
+        None,
+        [],
+        {},
+        "text",
+        [None, 5, "m", [], {}],
+        [{"model_info": None}, {"model_info": []}, {"model_info": {"parallel_limits": None}}],
+        [deployment({})],
+        [deployment({"enabled": False}), deployment({"enabled": "off"})],
+        [deployment({"max_parallel_requests": 0, "model_max_parallel_requests": "5"})],
+        [deployment({"max_parallel_requests": None, "model_max_parallel_requests": 2.0})],
+        [deployment({"max_parallel_requests": 10**30})],
+    ],
+)
+def test_deployments_without_a_mistake_pass(model_list: object) -> None:
+    """Whatever LiteLLM's list of models is, only our part of it is looked at."""
+    check_deployments(model_list)
+
+
+@pytest.mark.parametrize(
+    ("limits", "entry", "allowed"),
+    [
+        ([], "", "valid dictionary"),
+        (5, "", "valid dictionary"),
+        ({"enabled": "perhaps"}, ".enabled", "boolean"),
+        ({"max_parallel_requests": -1}, ".max_parallel_requests", "from 0 on"),
+        ({"max_parallel_requests": True}, ".max_parallel_requests", "from 0 on"),
+        ({"max_parallel_requests": 1.5}, ".max_parallel_requests", "from 0 on"),
+        ({"model_max_parallel_requests": "x"}, ".model_max_parallel_requests", "from 0 on"),
+        ({"model_max_parallel_requests": {"m": 1}}, ".model_max_parallel_requests", "from 0 on"),
+        (
+            {"max_parallel_request": 1},
+            ".max_parallel_request",
+            "unknown; allowed: enabled, max_parallel_requests",
+        ),
+        ({"limits": []}, ".limits", "unknown; allowed: enabled, max_parallel_requests"),
+    ],
+)
+def test_mistake_in_a_deployment_names_its_entry(limits: object, entry: str, allowed: str) -> None:
+    """A mistake in `model_info` is told by where it stands in LiteLLM's list, and what may stand there."""
+    with pytest.raises(ConfigurationError) as error:
+        check_deployments([deployment({}), deployment(limits)])
+    (told,) = str(error.value).splitlines()
+    path = f"model_list[1].model_info.parallel_limits{entry}: "
+    assert told.startswith(path)
+    assert allowed in told.removeprefix(path)
+
+
+def test_every_mistake_of_a_deployment_is_told() -> None:
+    """Several mistakes in one deployment are told together, a line each."""
+    with pytest.raises(ConfigurationError) as error:
+        check_deployments([deployment({"max_parallel_requests": -1, "enabled": "perhaps", "x": 1})])
+    assert len(str(error.value).splitlines()) == 3
+
+
+def test_deployment_is_counted_by_nothing_of_its_own() -> None:
+    """Where nothing is said of a deployment it is counted, and has no number."""
+    nothing = DeploymentSettings()
+    assert nothing.enabled
+    assert nothing.max_parallel_requests is None
+    assert nothing.model_max_parallel_requests is None
+
+
+@given(st.lists(json_values | st.builds(deployment, json_values), max_size=3) | json_values)
+@settings(deadline=None)
+def test_any_list_of_models_passes_or_names_a_mistake(model_list: object) -> None:
+    """Whatever LiteLLM's list of models is, it passes, or a mistake in our part of it is named."""
+    try:
+        check_deployments(model_list)
+    except ConfigurationError as error:
+        told = str(error)
+    else:
+        told = ""
+    assert not told or told.startswith("model_list[")
