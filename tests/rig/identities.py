@@ -18,7 +18,8 @@ TAKES = "x-rig-takes"
 def key(**record: object) -> str:
     """Return a new API key; `record` holds the fields of the auth object it stands for.
 
-    No two keys are the same, so no two tests share one.
+    In `rows` stands what LiteLLM's cache has of its parties (`tests.rig.rows`). No two keys are the same,
+    so no two tests share one.
     """
     return f"sk-{_carrying(record)}"
 
@@ -43,4 +44,5 @@ def caller(api_key: str) -> str:
 
 def _carrying(record: Mapping[str, object]) -> str:
     named = {"key_alias": f"key-{uuid4().hex[:12]}", **record}
-    return urlsafe_b64encode(json.dumps({"nonce": uuid4().hex, "record": named}).encode()).decode()
+    carried = {"nonce": uuid4().hex, "rows": named.pop("rows", {}), "record": named}
+    return urlsafe_b64encode(json.dumps(carried).encode()).decode()

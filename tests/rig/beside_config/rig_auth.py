@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode
+from typing import Any
 
 from fastapi import Request
+from litellm.proxy import _types, proxy_server
 
 from litellm_parallel_limits import UserAPIKeyAuth
 
 
 async def authenticate(request: Request, api_key: str) -> UserAPIKeyAuth:
-    """Return the auth object that `api_key` carries, with the key itself."""
+    """Return the auth object that `api_key` carries, with the key itself.
+
+    The rows that it carries beside are put where LiteLLM's cache keeps such.
+    """
     _, _, payload = api_key.partition("-")
-    record = json.loads(urlsafe_b64decode(payload))["record"]
-    return UserAPIKeyAuth(api_key=api_key, **record)
+    carried = json.loads(urlsafe_b64decode(payload))
+    for key, (of, fields) in carried.get("rows", {}).items():
+        await _keep(key, getattr(_types, of)(**fields))
+    return UserAPIKeyAuth(api_key=api_key, **carried["record"])
+
+
+async def _keep(key: str, row: Any) -> None:
+    cache = proxy_server.user_api_key_cache
+    if type(cache).__name__ == "DualCache":  # before LiteLLM 1.90
+        await cache.async_set_cache(key=key, value=row.model_dump())
+    else:
+        await cache.async_set_cache(key=key, value=row, model_type=type(row))
