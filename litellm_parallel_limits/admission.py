@@ -27,7 +27,8 @@ class Admission:
 
         Raises TooManyLimitsError.
         """
-        holder.asked = asked
+        if asked.run == holder.run:
+            holder.asked = asked
         holder.drop(asked.run)
         announce(holder, asked, {})
         wanted = list(self._limits(holder, asked.calls))

@@ -35,8 +35,8 @@ class Holder:
 
     `path` is the request's, `run` its own run through LiteLLM's pre-call hooks, `asked` what the last run
     asked for, and `routed` whether the router has begun to choose for it. `attempts` are what the router
-    tries at the same time: for each the deployments it may go to, and on whose account a slot is held
-    there, if one is. `turned_away` is the error that the router was last refused with. `work` tells what
+    tries at the same time: for each the deployments it may go to, and the slot that it holds there on its
+    own account, if any. `turned_away` is the error that the router was last refused with. `work` tells what
     may go on after the answer.
     """
 
@@ -60,7 +60,7 @@ class Holder:
         self.run: Owner | None = None
         self.asked: Asked | None = None
         self.routed = False
-        self.attempts: dict[Owner, dict[str, Owner | None]] = {}
+        self.attempts: dict[Owner, dict[str, Permit | None]] = {}
         self.turned_away: Exception | None = None
         self.work: object | None = None
         self._permits: list[tuple[Permit, Owner]] = []
@@ -68,6 +68,11 @@ class Holder:
         self._refused = 0
         self._closed = False
         self._ended = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether this request has ended: what it would hold is given back at once."""
+        return self._closed
 
     @property
     def is_refused(self) -> bool:
@@ -87,8 +92,7 @@ class Holder:
     @property
     def scopes_of_runs(self) -> frozenset[Scope]:
         """The scopes in which a slot is held that is no attempt's of the router."""
-        of_attempts = {owner for may_go in self.attempts.values() for owner in may_go.values()}
-        return _scopes(permit for permit, taken_by in self._permits if taken_by not in of_attempts)
+        return _scopes(permit for permit, taken_by in self._permits if taken_by is not permit)
 
     def keep(self, permit: Permit, owner: Owner) -> None:
         """Hold `permit`, which `owner` took, until this request ends; if it has, give it back at once."""
@@ -120,6 +124,11 @@ class Holder:
     def announce(self, headers: Mapping[str, str], *, refused: int = 0) -> None:
         """Let the answer carry `headers`; those of a refusal only where the answer is one of that status."""
         self._headers, self._refused = headers, refused
+
+    def announce_also(self, headers: Mapping[str, str]) -> None:
+        """Let the answer carry these beside what it carries; where it is to be a refusal it does not."""
+        if not self._refused:
+            self._headers = {**self._headers, **headers}
 
     def headers(self, status: int) -> Mapping[str, str]:
         """Return what an answer of this `status` is to carry."""

@@ -21,14 +21,13 @@ def asking_for(call: Call, name: str, sent: str, router: Any) -> Call:
     operator is not counted. Where only one deployment can answer, its slot is taken with the others:
     LiteLLM does not always ask which one to choose.
     """
-    team = call.identities["team"].id if "team" in call.identities else None
-    found = find(router, name, team)
+    found = find(router, name, call.team)
     if found.entries and not any(map(is_counted, found.entries)):
         return call
     groups = (found.name, *found.others)
     numbers: dict[str, Mapping[str, object]] = {}
     for one in groups:
-        numbers |= _model_number(found if one == name else find(router, one, team), team)
+        numbers |= _model_number(found if one == name else find(router, one, call.team), call.team)
     call = replace(
         call,
         models=tuple(_model(one, (sent, name)) for one in groups),

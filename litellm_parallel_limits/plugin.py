@@ -18,8 +18,9 @@ from litellm_parallel_limits.admission import Admission, announce
 from litellm_parallel_limits.answers import Refusal
 from litellm_parallel_limits.calls import calls, key_name
 from litellm_parallel_limits.errors import TooManyLimitsError
+from litellm_parallel_limits.groups import find
 from litellm_parallel_limits.holder import Asked, Holder, current_holder
-from litellm_parallel_limits.model_info import Entry
+from litellm_parallel_limits.model_info import Entry, deployment_id
 from litellm_parallel_limits.models import asking_for
 from litellm_parallel_limits.paths import model_in
 from litellm_parallel_limits.records import Found
@@ -31,6 +32,9 @@ LookUpRecords = Callable[[Any, Sequence[Call]], Awaitable[Found]]
 
 HANDED_ON = "pass_through_endpoint"
 """LiteLLM's kind of call that is handed on to a provider as it is; its model may stand in the path."""
+
+FALLBACK = "fallback_depth"
+"""The router's word for how many fallbacks it has gone on to; no client can take it away."""
 
 ROUTED = ""
 """In the place of a call type, where the router's hook has none."""
@@ -72,9 +76,8 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         call_type: str,
     ) -> None:
         """Admit the request or raise the error that refuses it."""
-        holder = current_holder.get() or _holder_of_task()
+        holder = _open_holder() or _holder_of_task()
         try:
-            holder.routed = False
             asked = await self._asked(holder, user_api_key_dict, data, call_type)
             refusal = await self._admission.admit(holder, asked)
         except TooManyLimitsError as error:
@@ -91,9 +94,9 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         parent_otel_span: Any = None,  # noqa: ARG002 (LiteLLM's)
     ) -> list[Any]:
         """Return those deployments of `model` that have room, or raise the error that refuses the request."""
-        if not request_kwargs:  # a look at the list, not a call
+        holder = _open_holder()
+        if holder is None or not request_kwargs:  # of LiteLLM's own accord, or a look at the list and no call
             return healthy_deployments
-        holder = current_holder.get() or _holder_of_task()
         try:
             answer = await self._with_room(holder, model, request_kwargs, healthy_deployments)
         except TooManyLimitsError as error:
@@ -107,13 +110,16 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
 
     async def async_pre_call_deployment_hook(self, kwargs: dict[str, Any], call_type: Any) -> None:  # noqa: ARG002
         """Hold a slot in no other deployment than the one that the router has chosen."""
-        holder = current_holder.get()
+        holder = _open_holder()
         if holder is None:
             return
-        if holder.turned_away is not None and not kwargs.get("model_info"):
-            raise holder.turned_away  # LiteLLM hands some requests on where its router has failed
-        if holder.attempts:
-            self._routing.chose(holder, kwargs)
+        if not kwargs.get("model_info"):
+            if holder.turned_away is not None:
+                raise holder.turned_away  # LiteLLM hands some requests on where its router has failed
+            return
+        if kwargs.get(FALLBACK) and not self._routing.knows(holder, kwargs):
+            await self._follow_to_id(holder, kwargs)
+        self._routing.chose(holder, kwargs)
 
     async def async_post_call_failure_deployment_hook(
         self,
@@ -123,7 +129,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         fallback_depth: int | None = None,  # noqa: ARG002 (LiteLLM's)
     ) -> None:
         """Give back the slot in the deployment that failed: it may be long until the next attempt."""
-        holder = current_holder.get()
+        holder = _open_holder()
         if holder is not None and holder.attempts:
             self._routing.failed(holder, request_data)
 
@@ -139,19 +145,24 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             model=answers.shown(str(data.get("model") or "")),
             key_name=key_name(auth),
         )
-        run = _run(holder, data, call_type)
-        if run is None and holder.run is not None:
+        described = _run(holder, data, call_type)
+        if described is None and holder.run is not None:
             return asked
-        run = run or asked.run  # of some routes LiteLLM describes no request: there the first run is its own
+        if not isinstance(holder.run, tuple):  # where LiteLLM describes none, the first is its own
+            holder.run = described or asked.run
+        if described not in {None, holder.run}:
+            return asked
+        holder.routed = False
         holder.work = background_work.work(data, call_type)
-        if holder.run is None:
-            holder.run = run
-        return replace(asked, run=run)
+        return replace(asked, run=holder.run)
 
     async def _with_room(
         self, holder: Holder, model: str, request: Mapping[str, Any], deployments: Sequence[Entry]
     ) -> Sequence[Entry] | Refusal:
         call = await self._catch_up(holder, model, request)
+        for group in self._strays(holder, model, deployments):
+            if not isinstance(call, Refusal):
+                call = await self._catch_up(holder, group, {**request, FALLBACK: 1})
         if isinstance(call, Refusal):
             return call
         return await self._routing.with_room(holder, holder.asked or STRANGER, call, deployments)
@@ -170,12 +181,35 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         asked = holder.asked
         call = asking_for(asked.calls[0].without_models(), model, model, self._router())
         known = next((one for one in asked.calls if _ids(one) == _ids(call)), None)
-        if asked.id is None or request.get("litellm_call_id") != asked.id:
-            return known or call  # of a call nested in it, or of a route that has no fallbacks
-        has_failed, holder.routed = holder.routed, True
+        is_own = asked.id is not None and request.get("litellm_call_id") == asked.id
+        if not (is_own or request.get(FALLBACK) or holder.is_refused):
+            return known or call  # of a call nested in it
+        has_failed = (holder.routed and is_own) or holder.is_refused
+        holder.routed = True
         if known is not None and not holder.is_refused:
             return known
         return await self._admission.go_on(holder, asked, call, instead=has_failed) or call
+
+    def _strays(self, holder: Holder, model: str, deployments: Sequence[Entry]) -> set[str]:
+        """Return the groups of which the router offers deployments that do not answer for `model`.
+
+        A client can ask for what is behind a name (`specific_deployment`), and there may be other ways.
+        """
+        if holder.asked is None:
+            return set()
+        router, team = self._router(), holder.asked.calls[0].team
+        expected = {deployment_id(entry) for entry in find(router, model, team).entries}
+        offered = {deployment_id(entry) for entry in deployments}
+        return {find(router, one, team).name for one in offered - expected} if offered - expected else set()
+
+    async def _follow_to_id(self, holder: Holder, request: Mapping[str, Any]) -> None:
+        """Take the slots of a fallback that names a deployment by its id: the router asks nobody about it."""
+        if holder.asked is None:
+            return
+        answer = await self._catch_up(holder, deployment_id(request), request)
+        if isinstance(answer, Refusal):
+            # Not a 429: for that the router would set the deployment aside, for everybody.
+            raise litellm.BadRequestError(answer.message, str(request.get("model")), llm_provider="")
 
 
 def _run(holder: Holder, data: Mapping[str, Any], call_type: str) -> object:
@@ -187,6 +221,12 @@ def _run(holder: Holder, data: Mapping[str, Any], call_type: str) -> object:
     url = request.get("url") if isinstance(request, Mapping) else None
     is_own = isinstance(url, str) and holder.path and urlsplit(url).path.endswith(holder.path)
     return (call_type, url) if is_own else None
+
+
+def _open_holder() -> Holder | None:
+    """Return the holder of the request that is under way, None if it has ended or there was none."""
+    holder = current_holder.get()
+    return None if holder is None or holder.is_closed else holder
 
 
 def _holder_of_task() -> Holder:

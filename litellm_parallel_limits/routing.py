@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
-from litellm_parallel_limits.answers import Refusal
+from litellm_parallel_limits.answers import WOULD_REFUSE, Refusal, admitted_headers
 from litellm_parallel_limits.gate import Gate
 from litellm_parallel_limits.holder import Asked, Holder, Owner
 from litellm_parallel_limits.limiter import Permit
 from litellm_parallel_limits.limits import Limit, Scope
-from litellm_parallel_limits.model_info import Entry, deployment_id, said
+from litellm_parallel_limits.model_info import Entry, deployment_id, is_counted, said
 from litellm_parallel_limits.models import choosing
 from litellm_parallel_limits.policy import Policy
 from litellm_parallel_limits.sources import Call
@@ -58,10 +58,21 @@ class Routing:
         """Give back what is held of other deployments than the one that the router chose."""
         chosen = deployment_id(entry)
         attempt = _attempt_at(holder, chosen)
-        if attempt is not None:
-            others = dict(holder.attempts[attempt])
-            holder.attempts[attempt] = {chosen: others.pop(chosen)}
-            _drop(holder, others)
+        if attempt is None:
+            return
+        others = dict(holder.attempts[attempt])
+        permit = others.pop(chosen)
+        holder.attempts[attempt] = {chosen: permit}
+        if permit is not None:
+            headers = admitted_headers(permit.admitted)
+            if not all(other and other.admitted.overrun for other in others.values()):
+                headers = {name: value for name, value in headers.items() if name != WOULD_REFUSE}
+            holder.announce_also(headers)
+        _drop(holder, others)
+
+    def knows(self, holder: Holder, entry: Entry) -> bool:
+        """Whether the router has chosen this deployment among those that it asked us about."""
+        return _attempt_at(holder, deployment_id(entry)) is not None
 
     def failed(self, holder: Holder, entry: Entry) -> None:
         """Give back what the attempt at this deployment held."""
@@ -76,7 +87,7 @@ class Routing:
         What is not asked for is a call nested in the request, and never waits for what the request holds.
         """
         policy = self._policy()
-        if not (said(entry) or policy.counts_by("deployment")):
+        if not (said(entry) or policy.counts_by("deployment")) or not is_counted(entry):
             return ()
         if call in asked.calls and any(deployment_id(entry) == taken.id for taken in call.deployments):
             return ()
@@ -94,8 +105,8 @@ class Routing:
             answer = await self._gate.admit(limits, model=asked.model, key_name=asked.key_name)
             if not isinstance(answer, Permit):
                 return answer
-            attempt[deployment] = owner = object()
-            holder.keep(answer, owner)
+            attempt[deployment] = answer
+            holder.keep(answer, answer)
             return None
 
         answers = await asyncio.gather(*(take(one, limits) for one, limits in limited.items()))
@@ -109,10 +120,10 @@ def _attempt_at(holder: Holder, deployment: str) -> Owner | None:
     return task if task in attempts else next(iter(attempts), None)
 
 
-def _drop(holder: Holder, held: Mapping[str, Owner | None]) -> None:
-    for owner in held.values():
-        if owner is not None:
-            holder.drop(owner)
+def _drop(holder: Holder, held: Mapping[str, Permit | None]) -> None:
+    for permit in held.values():
+        if permit is not None:
+            holder.drop(permit)
 
 
 def _seconds(refusal: Refusal) -> int:

@@ -73,6 +73,11 @@ class Call:
     groups: tuple[Identity, ...] = ()
     deployments: tuple[Identity, ...] = ()
 
+    @property
+    def team(self) -> str | None:
+        """The id of the team whose call it is."""
+        return self.identities["team"].id if "team" in self.identities else None
+
     def without_models(self) -> Call:
         """Return the call as far as it has to do with no model."""
         return replace(self, models=(), groups=(), deployments=())

@@ -20,13 +20,10 @@ async def authenticate(request: Request, api_key: str) -> UserAPIKeyAuth:
     _, _, payload = api_key.partition("-")
     carried = json.loads(urlsafe_b64decode(payload))
     for key, (of, fields) in carried.get("rows", {}).items():
-        await _keep(key, getattr(_types, of)(**fields))
+        await _keep(key, getattr(_types, of).model_construct(**fields))
     return UserAPIKeyAuth(api_key=api_key, **carried["record"])
 
 
 async def _keep(key: str, row: Any) -> None:
-    cache = proxy_server.user_api_key_cache
-    if type(cache).__name__ == "DualCache":  # before LiteLLM 1.90
-        await cache.async_set_cache(key=key, value=row.model_dump())
-    else:
-        await cache.async_set_cache(key=key, value=row, model_type=type(row))
+    # Not validated: what becomes of a bad value is for LiteLLM's own look-ups to find out.
+    await proxy_server.user_api_key_cache.async_set_cache(key=key, value=row.model_dump(warnings=False))
