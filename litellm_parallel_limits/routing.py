@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from litellm_parallel_limits.answers import WOULD_REFUSE, Refusal, admitted_headers
 from litellm_parallel_limits.gate import Gate
@@ -15,9 +20,11 @@ from litellm_parallel_limits.models import choosing
 from litellm_parallel_limits.policy import Policy
 from litellm_parallel_limits.sources import Call
 
-SECOND_LOOK_SECONDS = 0.02
-"""Until full deployments are looked at once more: others for whom the router is choosing, a matter of a few
-milliseconds, hold a slot in each of several meanwhile."""
+LOOKS = 5
+"""At deployments that are full, where some may be held only until the router has chosen."""
+
+LOOK_SECONDS = 0.02
+"""From one such look to the next, should nobody have chosen before: the router takes a few milliseconds."""
 
 
 class Routing:
@@ -32,6 +39,8 @@ class Routing:
     def __init__(self, policy: Callable[[], Policy], gate: Gate) -> None:
         self._policy = policy
         self._gate = gate
+        self._undecided: WeakKeyDictionary[Owner, AbstractSet[str]] = WeakKeyDictionary()
+        self._decided = asyncio.Event()
 
     async def with_room(
         self, holder: Holder, asked: Asked, call: Call, deployments: Sequence[Entry]
@@ -40,19 +49,52 @@ class Routing:
 
         The router chooses among them for `call`, one of those that are `asked` for.
         """
-        self._end(holder, asyncio.current_task())
+        self._end(holder, _this_task())
         limits = {deployment_id(entry): self._limits(holder, asked, call, entry) for entry in deployments}
         limited = {one: met for one, met in limits.items() if met}
         if not limited:
             return deployments
-        holder.attempts[asyncio.current_task()] = dict.fromkeys(limits)
+        holder.attempts[_this_task()] = dict.fromkeys(limits)
         refused = await self._take(holder, asked, limited)
-        if len(refused) == len(limits) > 1:
-            await asyncio.sleep(SECOND_LOOK_SECONDS)
-            refused = await self._take(holder, asked, limited)
+        for look in range(1, LOOKS):
+            if len(refused) < len(limits) or not await self._may_come_free(limits, look):
+                break
+            await self._take_one(holder, asked, limited, refused)
         if len(refused) == len(limits):
             return min(refused.values(), key=_seconds)
+        self._undecided[_this_task()] = limits.keys() - refused.keys()
         return [entry for entry in deployments if deployment_id(entry) not in refused]
+
+    async def _may_come_free(self, deployments: Collection[str], look: int) -> bool:
+        """Wait for those for whom the router chooses; return False if it chooses for nobody.
+
+        Of those of other workers nothing is known: for their sake there is one look in any case.
+        """
+        if len(deployments) == 1:
+            return False
+        chooses = any(not ids.isdisjoint(deployments) for ids in self._undecided.values())
+        if chooses or look == 1:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._decided.wait(), LOOK_SECONDS)
+        return chooses or look == 1
+
+    async def _take_one(
+        self,
+        holder: Holder,
+        asked: Asked,
+        limited: Mapping[str, tuple[Limit, ...]],
+        refused: dict[str, Refusal],
+    ) -> None:
+        """Take a slot in one deployment that has room, and leave it out of those that `refused`.
+
+        In one only: of several that look again together the first would else take the room of all.
+        """
+        for one in random.sample(list(limited), len(limited)):
+            again = await self._take(holder, asked, {one: limited[one]})
+            if not again:
+                del refused[one]
+                return
+            refused |= again
 
     def chose(self, holder: Holder, entry: Entry) -> None:
         """Give back what is held of other deployments than the one that the router chose."""
@@ -60,6 +102,7 @@ class Routing:
         attempt = _attempt_at(holder, chosen)
         if attempt is None:
             return
+        self._decide(attempt)
         others = dict(holder.attempts[attempt])
         permit = others.pop(chosen)
         holder.attempts[attempt] = {chosen: permit}
@@ -78,7 +121,13 @@ class Routing:
         """Give back what the attempt at this deployment held."""
         self._end(holder, _attempt_at(holder, deployment_id(entry)))
 
+    def _decide(self, attempt: Owner) -> None:
+        if attempt is not None and self._undecided.pop(attempt, None):
+            self._decided.set()
+            self._decided = asyncio.Event()
+
     def _end(self, holder: Holder, attempt: Owner) -> None:
+        self._decide(attempt)
         _drop(holder, holder.attempts.pop(attempt, {}))
 
     def _limits(self, holder: Holder, asked: Asked, call: Call, entry: Entry) -> tuple[Limit, ...]:
@@ -99,7 +148,7 @@ class Routing:
         self, holder: Holder, asked: Asked, limited: Mapping[str, tuple[Limit, ...]]
     ) -> dict[str, Refusal]:
         """Take a slot in each of these deployments, all in one call of the store; return who refused."""
-        attempt = holder.attempts.setdefault(asyncio.current_task(), {})
+        attempt = holder.attempts.setdefault(_this_task(), {})
 
         async def take(deployment: str, limits: tuple[Limit, ...]) -> Refusal | None:
             answer = await self._gate.admit(limits, model=asked.model, key_name=asked.key_name)
@@ -113,10 +162,16 @@ class Routing:
         return {one: answer for one, answer in zip(limited, answers, strict=True) if answer is not None}
 
 
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 (LiteLLM's hooks run in tasks)
+    return task
+
+
 def _attempt_at(holder: Holder, deployment: str) -> Owner | None:
     """Return the attempt that may go to `deployment`: this task's, if it is one of them."""
     attempts = [attempt for attempt, may_go in holder.attempts.items() if deployment in may_go]
-    task = asyncio.current_task()
+    task = _this_task()
     return task if task in attempts else next(iter(attempts), None)
 
 

@@ -28,7 +28,7 @@ ASKED = asking("gpt-4")
 
 @pytest.fixture(autouse=True)
 def _looks_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "SECOND_LOOK_SECONDS", 0)
+    monkeypatch.setattr(routing, "LOOK_SECONDS", 0)
 
 
 @pytest.fixture
@@ -109,19 +109,21 @@ async def test_refusal_is_that_of_the_shorter_wait(slots: Slots) -> None:
         assert "x-should-retry" not in answer.headers
 
 
-async def test_full_deployments_are_looked_at_once_more(
+async def test_who_finds_all_full_waits_for_those_whose_router_chooses(
     slots: Slots, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who holds several while its router chooses soon holds one: a second look finds the others."""
+    """Who holds several while its router chooses soon holds one: the other is there for the next."""
+    monkeypatch.setattr(routing, "LOOK_SECONDS", 60)
     other = request()
     assert ids(await with_room(slots, other, ASKED, [A, B])) == ["a", "b"]
-
-    async def others_router_chooses(_: float) -> None:
-        slots.routing.chose(other, A)
-
-    monkeypatch.setattr(asyncio, "sleep", others_router_chooses)
-    holder = request()
-    assert ids(await with_room(slots, holder, ASKED, [A, B])) == ["b"]
+    waiting = [asyncio.create_task(with_room(slots, request(), ASKED, [A, B])) for _ in range(2)]
+    for _ in range(20):
+        await asyncio.sleep(0)  # lets them find both full
+    assert not any(task.done() for task in waiting)
+    monkeypatch.setattr(routing, "LOOK_SECONDS", 0)
+    slots.routing.chose(other, A)
+    found = await asyncio.gather(*waiting)
+    assert sorted(len(answer) for answer in found if not isinstance(answer, Refusal)) == [1]
     assert await slots.in_use() == used("a", "b")
 
 
