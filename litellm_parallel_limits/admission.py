@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from litellm_parallel_limits.errors import TooManyLimitsError
 from litellm_parallel_limits.gate import Gate
 from litellm_parallel_limits.holder import Asked, Holder
 from litellm_parallel_limits.limiter import Permit
-from litellm_parallel_limits.limits import Admitted, Limit
+from litellm_parallel_limits.limits import Admitted, Limit, Scope
 from litellm_parallel_limits.policy import MOST_SCOPES, Policy
 from litellm_parallel_limits.sources import Call
 
@@ -39,15 +40,18 @@ class Admission:
     async def go_on(self, holder: Holder, asked: Asked, call: Call, *, instead: bool) -> Refusal | None:
         """Hold what `call` meets, for a model that the router goes on to.
 
-        That is `instead` of the one asked for where that one failed, unless others were asked for with it.
+        That is `instead` of the one asked for where that one failed. Where several were asked for, each in
+        a task of its own, it is in place of what the task has gone on to before.
         """
         if instead and len(asked.calls) == 1:
             return await self.admit(holder, replace(asked, calls=(call,)))
+        task = asyncio.current_task()
+        holder.drop(task)
         holder.asked = replace(asked, calls=(*asked.calls, call))
-        met = self._policy().limits(call)
-        missing = [limit for limit in met if limit.scope not in holder.scopes]
-        refusal = await self._take(holder, replace(asked, run=object()), [missing])
-        if refusal is not None:
+        held = holder.scopes if len(asked.calls) == 1 else self._without_models(call)
+        missing = [limit for limit in self._policy().limits(call) if limit.scope not in held]
+        refusal = await self._take(holder, replace(asked, run=task), [missing])
+        if refusal is not None and len(asked.calls) == 1:
             holder.asked = asked
         return refusal
 
@@ -57,7 +61,10 @@ class Admission:
         for call in calls:
             yield [limit for limit in self._policy().limits(call) if limit.scope not in held]
             if len(calls) > 1:
-                held |= {limit.scope for limit in self._policy().limits(call.without_models())}
+                held |= self._without_models(call)
+
+    def _without_models(self, call: Call) -> set[Scope]:
+        return {limit.scope for limit in self._policy().limits(call.without_models())}
 
     async def _take(self, holder: Holder, asked: Asked, wanted: Sequence[Sequence[Limit]]) -> Refusal | None:
         admitted: list[Admitted] = []

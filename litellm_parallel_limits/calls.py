@@ -18,6 +18,9 @@ from litellm_parallel_limits.tables import table
 MOST_MODELS = 32
 """In one request, separated by commas. Ours: each is a limit to check, and a call to a provider."""
 
+MOST_TAGS = 128
+"""Of one request. Ours: each is looked up."""
+
 SEVERAL = "acompletion"
 """LiteLLM's kind of call that may name several models, parted by commas."""
 
@@ -72,6 +75,8 @@ def calls(auth: Any, data: Mapping[str, Any], call_type: str, router: Any) -> tu
     if it has none. Raises TooManyLimitsError.
     """
     known = replace(caller(auth), tags=tuple(map(Identity, tags(data))))
+    if len(known.tags) > MOST_TAGS:
+        raise TooManyLimitsError(f"A request may have {MOST_TAGS} tags at most, not {len(known.tags)}.")
     model = data.get("model")
     if not isinstance(model, str) or not model or call_type in WITHOUT_MODEL:
         return (known,)

@@ -17,7 +17,8 @@ Entry = Mapping[str, Any]
 
 def said(entry: Entry) -> Mapping[str, object]:
     """Return what is said of limits, empty if nothing is."""
-    return table(table(entry.get("model_info")).get(SECTION))
+    section = table(entry.get("model_info")).get(SECTION)
+    return {} if section is None else table(section)
 
 
 def is_counted(entry: Entry) -> bool:

@@ -186,7 +186,8 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             return known or call  # of a call nested in it
         has_failed = (holder.routed and is_own) or holder.is_refused
         holder.routed = True
-        if known is not None and not holder.is_refused:
+        goes_on_again = request.get(FALLBACK) and len(asked.calls) > 1  # each of a list for itself
+        if known is not None and not holder.is_refused and not goes_on_again:
             return known
         return await self._admission.go_on(holder, asked, call, instead=has_failed) or call
 

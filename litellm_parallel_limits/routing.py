@@ -50,6 +50,8 @@ class Routing:
         The router chooses among them for `call`, one of those that are `asked` for.
         """
         self._end(holder, _this_task())
+        if not (self._policy().counts_by("deployment") or any(map(said, deployments))):
+            return deployments
         limits = {deployment_id(entry): self._limits(holder, asked, call, entry) for entry in deployments}
         limited = {one: met for one, met in limits.items() if met}
         if not limited:
@@ -122,7 +124,8 @@ class Routing:
         self._end(holder, _attempt_at(holder, deployment_id(entry)))
 
     def _decide(self, attempt: Owner) -> None:
-        if attempt is not None and self._undecided.pop(attempt, None):
+        if attempt is not None and attempt in self._undecided:
+            del self._undecided[attempt]
             self._decided.set()
             self._decided = asyncio.Event()
 

@@ -185,11 +185,17 @@ async def test_fallback_of_a_list_leaves_the_others() -> None:
     slots, holder = Slots(EVERYBODY, EACH_MODEL), request()
     asked = asking("m1", "m2")
     await slots.admission.admit(holder, asked)
-    assert await slots.admission.go_on(holder, asked, *asking("m3").calls, instead=True) is None
+
+    async def go_on(model: str) -> Refusal | None:
+        (call,) = asking(model).calls
+        going_on = slots.admission.go_on(holder, asked, call, instead=True)
+        return await asyncio.create_task(going_on)  # each model of a list has a task
+
+    assert await go_on("m3") is None
     everything = {"all": 1, **{f"each;model=m{number}": 1 for number in (1, 2, 3)}}
     assert await slots.in_use() == everything
     await slots.admission.admit(request(), asking("m4"))
-    assert await slots.admission.go_on(holder, asked, *asking("m4").calls, instead=True) is not None
+    assert await go_on("m4") is not None
     assert await slots.in_use() == {**everything, "all": 2, "each;model=m4": 1}
     holder.close()
     assert await slots.in_use() == {"all": 1, "each;model=m4": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -141,6 +142,28 @@ async def test_answer_is_counted_where_it_comes_from(
 ) -> None:
     """Whatever way the router goes, the request holds a slot of what answers it."""
     assert await proxy.ask(**body) == held
+    assert await proxy.scopes() == {}
+
+
+async def test_every_model_of_a_list_goes_on_by_itself(proxy: Proxy) -> None:
+    """Where all of a list fall back to one model, as many as have room there are answered by it."""
+    answered: list[str] = []
+
+    async def app(_: Message, __: Receive, ___: Send) -> None:
+        data = {"proxy_server_request": {"url": f"http://proxy{PATH}"}, "litellm_call_id": "one"}
+        asked = {**data, "model": "bad,bad,bad"}
+        await proxy.plugin.async_pre_call_hook(proxy.of, None, asked, "acompletion")
+
+        async def one() -> None:
+            with suppress(imported("litellm").InternalServerError):
+                messages = [{"role": "user", "content": "hi"}]
+                await proxy.router.acompletion(**data, model="bad", messages=messages, fallbacks=["good"])
+                answered.append("good")
+
+        await asyncio.gather(one(), one(), one())
+
+    await HolderMiddleware(app)({"type": "http", "path": PATH}, _nothing, _nothing)
+    assert answered == ["good"]
     assert await proxy.scopes() == {}
 
 

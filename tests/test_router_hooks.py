@@ -356,12 +356,12 @@ async def test_models_of_a_list_are_tried_at_the_same_time() -> None:
 
 async def test_too_many_limits_at_the_router_are_a_mistake_of_the_client() -> None:
     """A request that stands in more limits than anybody's would is a bad one, also for the router."""
-    proxy = Proxy(OperatorLimit("each", 1, by=("tag", "model")))
+    proxy = Proxy(*(OperatorLimit(f"each-{number}", 1, by=("tag", "model")) for number in range(5)))
 
     async def work() -> None:
         holder = current_holder.get()
         assert holder is not None
-        tags = [f"t{number}" for number in range(600)]
+        tags = [f"t{number}" for number in range(120)]
         data = {"model": "", "litellm_call_id": "id", "tags": tags}
         await proxy.plugin.async_pre_call_hook(KEY, None, data, "acompletion")
         with pytest.raises(litellm.BadRequestError):

@@ -23,6 +23,9 @@ from tests.rig.proxy import Proxy
 pytestmark = pytest.mark.proxy
 
 LITELLM = tuple(int(part) for part in version("litellm").split(".")[:2])
+TEAMS_OVERWRITE_KEYS = LITELLM < (1, 106)
+"""LiteLLM writes a team's metadata over that of its keys, before anybody can read it (1.80.5, 1.90.7)."""
+
 MODEL = "openai/ok"
 NUMBER = "max_parallel_requests"
 BY_MODEL = "model_max_parallel_requests"
@@ -254,6 +257,8 @@ def test_every_source_has_its_place() -> None:
 @pytest.mark.parametrize(("place", "value"), TABLE, ids=str)
 async def test_a_value_sets_a_number_or_none(sources_proxy: Proxy, place: Place, value: str) -> None:
     """Numbers hold, also as text; null and what is no number set no limit; nothing is a 500."""
+    if TEAMS_OVERWRITE_KEYS and (place.source, value) == (f"team metadata {NUMBER}", "0"):
+        pytest.skip("LiteLLM makes it the key's, too, whose limit is named first")
     ask = asking((place, VALUES[value][0]))
     assert await number_told(sources_proxy, place.limit, ask) == place.number(value)
 
@@ -264,6 +269,8 @@ async def test_the_first_source_with_a_number_wins(sources_proxy: Proxy, place: 
     """Sources that come before, and say nothing or nonsense, are passed over; those behind are not asked."""
     if place.since > LITELLM:
         pytest.skip(f"LiteLLM has no such record before {place.since}")
+    if TEAMS_OVERWRITE_KEYS and place.limit == "model_per_key":
+        pytest.skip("LiteLLM puts the team's table in the place of the key's")
     sources = [other for other in PLACES if other.limit == place.limit]
     here = sources.index(place)
     values = [*[VALUES[before][0]] * here, 3, *[9] * (len(sources) - here - 1)]
