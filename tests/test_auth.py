@@ -10,6 +10,8 @@ from litellm_parallel_limits.calls import caller
 from litellm_parallel_limits.policy import Policy
 from tests.litellm_objects import auth, imported
 
+pytestmark = pytest.mark.versions
+
 
 def ours(**fields: object) -> Any:
     """Return our auth object."""

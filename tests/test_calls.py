@@ -17,6 +17,9 @@ from litellm_parallel_limits.policy import Policy
 from litellm_parallel_limits.sources import Dimension, Identity
 from tests.json_values import json_values, texts
 from tests.litellm_objects import auth, imported, warnings_of_its_own
+from tests.rig.litellm_version import PROJECTS, needs
+
+pytestmark = pytest.mark.versions
 
 SECRET = "sk-0123456789abcdef"
 CHAT = "acompletion"
@@ -64,9 +67,6 @@ def test_parties_are_those_of_the_auth_object() -> None:
             team_alias="research",
             end_user_id="e1",
             org_id="o1",
-            organization_alias="acme",
-            project_id="p1",
-            project_alias="apollo",
         )
     ).identities
     assert identities == {
@@ -74,6 +74,15 @@ def test_parties_are_those_of_the_auth_object() -> None:
         "user": Identity("u1", ("ada@example.com",)),
         "team": Identity("t1", ("research",)),
         "end_user": Identity("e1"),
+        "organization": Identity("o1"),
+    }
+
+
+@needs(PROJECTS)
+def test_projects_are_parties() -> None:
+    """A project is identified by its id, and may be named by its alias, as an organization then may, too."""
+    of = auth(org_id="o1", organization_alias="acme", project_id="p1", project_alias="apollo")
+    assert caller(of).identities == {
         "organization": Identity("o1", ("acme",)),
         "project": Identity("p1", ("apollo",)),
     }

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from litellm_parallel_limits.groups import find
 from tests.litellm_objects import imported, warnings_of_its_own
+from tests.rig.litellm_version import NAMED_ROUTING_GROUPS, needs
+
+pytestmark = pytest.mark.versions
 
 ALIASES = {"smart": "gpt-4", "hidden": {"model": "gpt-4", "hidden": True}, "to-wild": "openai/x"}
 
@@ -166,10 +169,9 @@ def test_a_default_deployment_answers_for_each_name_apart() -> None:
     assert ids(deployments(found, "nobody")) == {"default"}
 
 
+@needs(NAMED_ROUTING_GROUPS)
 def test_a_routing_group_is_a_group_of_its_own() -> None:
     """It is counted apart from its members, whose deployments answer for it; an alias may stand for it."""
-    if not hasattr(imported("litellm").Router, "get_routing_group"):
-        pytest.skip("LiteLLM's routing groups have no names yet")
     fast = {"group_name": "fast", "models": ["gpt-4", "solo"], "routing_strategy": "simple-shuffle"}
     found = router(NAMED, routing_groups=[fast])
     found.model_group_alias["quick"] = "fast"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,16 @@ from litellm_parallel_limits.sources import Call, Dimension, Identity, Record
 from tests.clock import Clock
 from tests.json_values import json_values
 from tests.litellm_objects import auth, imported, warnings_of_its_own
+from tests.rig.litellm_version import (
+    MEMBERS_DEFAULTS,
+    ORGANIZATIONS_BUDGETS,
+    USERS_NUMBERS,
+    Ability,
+    marks,
+    needs,
+)
+
+pytestmark = pytest.mark.versions
 
 AUTH_CHECKS = "litellm.proxy.auth.auth_checks"
 TYPES = "litellm.proxy._types"
@@ -39,6 +48,7 @@ class Kind:
     of: str
     key: str
     row: Callable[[object], Mapping[str, Any]]
+    needs: Ability | None = None
 
     def __str__(self) -> str:
         return self.record
@@ -46,19 +56,7 @@ class Kind:
     @property
     def exists(self) -> bool:
         """Whether this version of LiteLLM finds it, and its number, in its cache."""
-        look_up = getattr(imported(AUTH_CHECKS), self.look_up, None)
-        if self.record == "user" and not _numbers_users():
-            return False
-        return look_up is not None and (self.record != "organization budget" or _keeps_organizations(look_up))
-
-
-def _numbers_users() -> bool:
-    return "max_parallel_requests" in imported(TYPES).LiteLLM_UserTable.model_fields
-
-
-def _keeps_organizations(look_up: Any) -> bool:
-    # Before, it asked the database each time, and not for the budget.
-    return "include_budget_table" in inspect.signature(look_up).parameters
+        return self.needs is None or bool(self.needs)
 
 
 def budget(number: object) -> dict[str, Any]:
@@ -86,6 +84,7 @@ KINDS = (
             "user_email": None,
             "max_parallel_requests": number,
         },
+        USERS_NUMBERS,
     ),
     Kind(
         "team",
@@ -113,6 +112,7 @@ KINDS = (
         "LiteLLM_BudgetTable",
         "team_member_default_budget:b1",
         budget,
+        MEMBERS_DEFAULTS,
     ),
     Kind(
         "organization budget",
@@ -122,6 +122,7 @@ KINDS = (
         "LiteLLM_OrganizationTable",
         "org_id:o1:with_budget",
         with_budget(organization_id="o1", models=[], **BY),
+        ORGANIZATIONS_BUDGETS,
     ),
     Kind(
         "customer budget",
@@ -266,12 +267,10 @@ def _package_of_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setitem(sys.modules, name, _Prisma(name))
 
 
-@pytest.fixture(params=KINDS, ids=str)
+@pytest.fixture(params=[pytest.param(kind, marks=marks(kind.needs), id=str(kind)) for kind in KINDS])
 def kind(request: pytest.FixtureRequest) -> Kind:
     """Each record that LiteLLM has to be asked for, where this version of it knows such a thing."""
     kind: Kind = request.param
-    if not kind.exists:
-        pytest.skip("this version of LiteLLM has no such look-up")
     return kind
 
 
@@ -359,12 +358,11 @@ async def test_database_that_is_out_leaves_the_last_known_number(kind: Kind) -> 
     assert await litellm.number(kind) == 6
 
 
+@needs(ORGANIZATIONS_BUDGETS)
 @pytest.mark.parametrize("name", ["TableNotFoundError", "BinaryNotFoundError", "ModuleNotFoundError"])
 async def test_broken_database_is_no_missing_record(name: str) -> None:
     """What the database's own client does not find is no word of LiteLLM's that there is no record."""
     (kind,) = (kind for kind in KINDS if kind.record == "organization budget")
-    if not kind.exists:
-        pytest.skip("this version of LiteLLM has no such look-up")
 
     def raises() -> Any:
         raise type(name, (Exception,), {})
@@ -383,12 +381,12 @@ async def test_database_that_is_out_sets_no_limit_on_strangers(kind: Kind) -> No
     assert await litellm.number(kind) is None
 
 
-@pytest.mark.parametrize("name", ["get_org_object", "get_team_membership"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("get_org_object", marks=needs(ORGANIZATIONS_BUDGETS)), "get_team_membership"]
+)
 async def test_failure_is_told_once(name: str) -> None:
     """A look-up that fails is told of, once and not at every request."""
     (kind,) = (kind for kind in KINDS if kind.look_up == name)
-    if not kind.exists:
-        pytest.skip("this version of LiteLLM has no such look-up")
     litellm = LiteLLM(out())
     for _ in range(3):
         await litellm.number(kind)
@@ -421,7 +419,7 @@ async def test_users_metadata_comes_with_the_user() -> None:
     wanted: Record
     for wanted in ("user", "user metadata"):
         found = await litellm.find(Call(), frozenset({wanted}), user_id="u1")
-        number = 3 if _numbers_users() else None
+        number = 3 if USERS_NUMBERS else None
         assert found == {"user": {"max_parallel_requests": number}, "user metadata": table}
 
 

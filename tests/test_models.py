@@ -18,6 +18,8 @@ from litellm_parallel_limits.sources import Call, Identity
 from tests.json_values import json_values
 from tests.litellm_objects import imported, warnings_of_its_own
 
+pytestmark = pytest.mark.versions
+
 CALL = Call({"key": Identity("k1")}, records={"key metadata": {"max_parallel_requests": 9}})
 
 

@@ -16,6 +16,8 @@ from litellm_parallel_limits.policy import Policy
 from litellm_parallel_limits.settings import read
 from tests.litellm_objects import auth, imported, warnings_of_its_own
 
+pytestmark = pytest.mark.versions
+
 SECRET = "sk-native-0123456789"
 CHAT = b'{"model": "m", "messages": []}'
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.rig.litellm_version import PACKAGES, needs
 from tests.rig.process import environment
 from tests.rig.proxy import Proxy
 
-pytestmark = pytest.mark.proxy
+pytestmark = [pytest.mark.proxy, needs(PACKAGES)]
 
 TOP = Path(__file__).parents[2]
 

@@ -38,7 +38,7 @@ def operator_proxy(start_proxy: StartProxy, provider: Provider, redis_server: Re
     return start_proxy(
         workers=2,
         redis_port=redis_server.port,
-        models=[deployment(name, "openai/gated", provider.url) for name in MODELS],
+        models=[deployment(name, f"openai/gated:{name}", provider.url) for name in MODELS],
         litellm_settings={"parallel_limits": {"limits": LIMITS}},
         router_settings={"model_group_alias": {"gpt-4-alias": "gpt-4"}},
     )

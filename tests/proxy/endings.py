@@ -153,7 +153,8 @@ async def reset(caller: Caller) -> None:
     """The provider breaks the connection in the middle of its answer."""
     async with caller.asking(caller.route.upstream("reset")) as request:
         with caller.gate_open():
-            assert (await request).status_code == 500
+            response = await request
+    assert response.status_code == 500, response.text
 
 
 async def reset_mid_stream(caller: Caller) -> None:

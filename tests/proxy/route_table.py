@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from tests.rig.config import Config, deployment
+from tests.rig.litellm_version import Ability
 from tests.rig.provider_routes import UNNAMED
 
 GATED = "openai/gated"
@@ -31,7 +32,7 @@ class Row:
     """A route: a request there, and the model that it is counted by, None if by none.
 
     `shape` is where the message of its refusal stands, `since` the first LiteLLM we know to tell callbacks
-    there who asks, and `provider_model` what the provider takes for the request's model.
+    there who asks, if it is not all, and `provider_model` what the provider takes for the request's model.
     """
 
     name: str
@@ -40,11 +41,16 @@ class Row:
     request: Mapping[str, Any] = field(hash=False)
     model: str | None = GATED
     shape: tuple[str, ...] = ("error", "message")
-    since: tuple[int, ...] = (1, 80)
+    since: str = ""
     provider_model: str = "gated"
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def needs(self) -> Ability | None:
+        """What LiteLLM must be able to do."""
+        return Ability(self.since, f"callbacks are told of {self.path}") if self.since else None
 
     async def ask(self, client: httpx.AsyncClient) -> httpx.Response:
         """Send the request, with the key also where Google's clients have it."""
@@ -73,7 +79,7 @@ def _form(name: str, path: str, files: Mapping[str, Any], **fields: str) -> Row:
 
 def _without(name: str, method: str, path: str, **more: Any) -> Row:
     """A route about something the provider keeps: no model is named."""
-    since = more.pop("since", (1, 80))
+    since = more.pop("since", "")
     return Row(name, method, path, more, None, since=since, provider_model=UNNAMED)
 
 
@@ -84,7 +90,7 @@ ROWS = (
     _post("embeddings", "/v1/embeddings", input="hi"),
     _post("responses", "/v1/responses", input="hi"),
     _post("responses, background without polling", "/v1/responses", input="hi", background=True),
-    _post("responses compact", "/v1/responses/compact", input="hi", since=(1, 90)),
+    _post("responses compact", "/v1/responses/compact", input="hi", since="1.90"),
     _post("messages", "/v1/messages", ANTHROPIC, messages=_SAID, max_tokens=9),
     _post("messages, of an OpenAI model", "/v1/messages", messages=_SAID, max_tokens=9),
     Row(
@@ -93,7 +99,7 @@ ROWS = (
         f"/v1beta/models/{GEMINI}:generateContent",
         {"json": _CONTENTS},
         GEMINI,
-        since=(1, 90),
+        since="1.90",
     ),
     Row(
         "streamGenerateContent",
@@ -101,7 +107,7 @@ ROWS = (
         f"/v1beta/models/{GEMINI}:streamGenerateContent",
         {"json": _CONTENTS},
         GEMINI,
-        since=(1, 90),
+        since="1.90",
     ),
     _post("images generations", "/v1/images/generations", prompt="hi"),
     _form("images edits", "/v1/images/edits", _PNG, prompt="hi"),
@@ -116,7 +122,7 @@ ROWS = (
         "POST",
         "/v1/realtime/client_secrets",
         {"json": {"model": GATED, "session": {"type": "realtime"}}},
-        since=(1, 90),
+        since="1.90",
         provider_model=UNNAMED,
     ),
     _post("pass-through, model in the body", "/through", "gated", question="hi"),
@@ -138,7 +144,7 @@ ROWS = (
         "vllm",
         messages=_SAID,
         shape=("detail",),
-        since=(1, 106),
+        since="1.106",
     ),
     _post(
         "rag query",
@@ -146,7 +152,7 @@ ROWS = (
         messages=_SAID,
         retrieval_config={"vector_store_id": "vs_ok", **_OPENAI},
         shape=("detail",),
-        since=(1, 90),
+        since="1.90",
     ),
     _without(
         "files, create",
@@ -154,7 +160,7 @@ ROWS = (
         "/v1/files",
         data={"purpose": "assistants", **_OPENAI},
         files=_TEXT,
-        since=(1, 94),
+        since="1.94",
     ),
     _without("files, get", "GET", "/v1/files/file-1"),
     _without("files, list", "GET", "/v1/files"),
@@ -167,7 +173,7 @@ ROWS = (
         {"json": {"query": "hi", **_OPENAI}},
         model=None,
     ),
-    _without("containers, create", "POST", "/v1/containers", json={"name": "one", **_OPENAI}, since=(1, 90)),
+    _without("containers, create", "POST", "/v1/containers", json={"name": "one", **_OPENAI}, since="1.90"),
 )
 
 UNCOUNTED = (

@@ -12,6 +12,15 @@ import pytest
 
 from tests.proxy import endings
 from tests.proxy.endings import Act, Caller
+from tests.rig.litellm_version import (
+    BROKEN_OFF,
+    MESSAGES_CACHE,
+    MESSAGES_TIME_OUT,
+    MODERATION,
+    RESPONSES_CACHE,
+    Ability,
+    marks,
+)
 from tests.rig.polling import until
 from tests.rig.provider import Provider
 from tests.rig.proxy import Proxy
@@ -23,8 +32,7 @@ AT_ONCE = 8
 """Rows under way at the same time: they have different keys, so that none concerns another."""
 
 ROUTES = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES)
-# What a request adds to LiteLLM's cache of embeddings, no later request is answered with.
-NOT_EMBEDDINGS = (CHAT, COMPLETIONS, RESPONSES, MESSAGES)
+NOT_MESSAGES = (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
 # LiteLLM's router does not see a streamed completion fail: no retry, no fallback.
 NOT_COMPLETIONS = (CHAT, EMBEDDINGS, RESPONSES, MESSAGES)
 
@@ -34,7 +42,8 @@ class Row:
     """An ending of requests on a route, `rounds` times in a row.
 
     `early`: the proxy opens streams before the provider answers (SSE keep-alive). `leaves`: the client
-    does not see the end. `calls`: how many calls of the provider one request makes at once.
+    does not see the end. `calls`: how many calls of the provider one request makes at once. `needs`: what
+    LiteLLM must be able to do.
     """
 
     ending: Act
@@ -44,6 +53,7 @@ class Row:
     leaves: bool = False
     rounds: int = 2
     calls: int = 1
+    needs: Ability | None = None
 
     def __str__(self) -> str:
         words = (self.route.name, "stream" * self.streams, "early" * self.early, self.ending.__name__)
@@ -67,9 +77,12 @@ ROWS = (
     *_streamed(endings.answered_and_gone_on, rounds=10),
     *_both(endings.provider_error),
     *_both(endings.provider_429),
-    *_both(endings.time_out, rounds=1),
-    *_whole(endings.reset),
-    *_streamed(endings.reset_mid_stream),
+    *_both(endings.time_out, NOT_MESSAGES, rounds=1),
+    *_both(endings.time_out, [MESSAGES], rounds=1, needs=MESSAGES_TIME_OUT),
+    *_whole(endings.reset, [CHAT, COMPLETIONS, EMBEDDINGS]),
+    *_whole(endings.reset, [RESPONSES, MESSAGES], needs=BROKEN_OFF),
+    *_streamed(endings.reset_mid_stream, [COMPLETIONS]),
+    *_streamed(endings.reset_mid_stream, NOT_COMPLETIONS, needs=BROKEN_OFF),
     *_both(endings.refused),
     *_streamed(endings.refused_mid_stream),
     *_both(endings.left_waiting, leaves=True),
@@ -77,13 +90,14 @@ ROWS = (
     *_streamed(endings.left_mid_stream, leaves=True),
     *_both(endings.rejected_before),
     *_both(endings.rejected_after),
-    *_both(endings.moderated),
+    *_both(endings.moderated, needs=MODERATION),
     *_whole(endings.success_hook_raises),
     *_both(endings.unknown_model),
     *_both(endings.no_question),
     *_both(endings.no_json),
-    *_whole(endings.cached, NOT_EMBEDDINGS),
-    *_streamed(endings.cached),
+    *_both(endings.cached, [CHAT, COMPLETIONS]),  # what a request adds of embeddings, no later one is given
+    *_both(endings.cached, [RESPONSES], needs=RESPONSES_CACHE),
+    *_both(endings.cached, [MESSAGES], needs=MESSAGES_CACHE),
     *_whole(endings.retried, rounds=1),
     *_streamed(endings.retried, NOT_COMPLETIONS, rounds=1),
     *_whole(endings.fell_back),
@@ -92,15 +106,17 @@ ROWS = (
     *_streamed(endings.success, early=True),
     *_streamed(endings.answered_and_gone_on, rounds=10, early=True),
     *_streamed(endings.provider_error_late, early=True),
-    *_streamed(endings.time_out_late, early=True, rounds=1),
-    *_streamed(endings.reset_mid_stream, early=True),
+    *_streamed(endings.time_out_late, NOT_MESSAGES, early=True, rounds=1),
+    *_streamed(endings.time_out_late, [MESSAGES], early=True, rounds=1, needs=MESSAGES_TIME_OUT),
+    *_streamed(endings.reset_mid_stream, [COMPLETIONS], early=True),
+    *_streamed(endings.reset_mid_stream, NOT_COMPLETIONS, early=True, needs=BROKEN_OFF),
     *_streamed(endings.refused, early=True),
     *_streamed(endings.refused_mid_stream, early=True),
     *_streamed(endings.left_waiting, early=True, leaves=True),
     *_streamed(endings.left_before_first_byte, early=True, leaves=True),
     *_streamed(endings.left_mid_stream, early=True, leaves=True),
     *_streamed(endings.rejected_after, early=True),
-    *_streamed(endings.moderated, early=True),
+    *_streamed(endings.moderated, early=True, needs=MODERATION),
 )
 
 
@@ -132,7 +148,8 @@ def outcomes(
 ) -> Outcomes:
     """Run every row that the test run has a test of, several at the same time."""
     tests = {item.name for item in request.session.items}
-    rows = [row for row in ROWS if f"{test_the_slot_is_free_again.__name__}[{store}-{row}]" in tests]
+    possible = [row for row in ROWS if row.needs is None or row.needs]
+    rows = [row for row in possible if f"{test_the_slot_is_free_again.__name__}[{store}-{row}]" in tests]
     return asyncio.run(_run_all(rows, proxy, keepalive_proxy, provider))
 
 
@@ -147,7 +164,7 @@ async def _run_all(rows: list[Row], proxy: Proxy, keepalive_proxy: Proxy, provid
     return dict(zip(rows, results, strict=True))
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@pytest.mark.parametrize("row", [pytest.param(row, marks=marks(row.needs), id=str(row)) for row in ROWS])
 def test_the_slot_is_free_again(outcomes: Outcomes, row: Row) -> None:
     """With a limit of 1 the next request is admitted, and the provider never holds two."""
     if error := outcomes[row]:

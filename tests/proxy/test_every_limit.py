@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
 
@@ -19,14 +18,22 @@ from tests.rig import rows
 from tests.rig.burst import Ask, burst
 from tests.rig.config import deployment
 from tests.rig.identities import caller, key
+from tests.rig.litellm_version import (
+    CUSTOMERS_HEADER,
+    FALLBACKS,
+    MEMBERS_DEFAULTS,
+    ORGANIZATIONS_BUDGETS,
+    PROJECTS,
+    USERS_NUMBERS,
+    marks,
+    needs,
+)
 from tests.rig.polling import until
 from tests.rig.provider import Provider
 from tests.rig.proxy import Proxy
 from tests.rig.redis_server import RedisServer
 
-pytestmark = pytest.mark.proxy
-
-LITELLM = tuple(int(part) for part in version("litellm").split(".")[:2])
+pytestmark = [pytest.mark.proxy, pytest.mark.versions]
 
 N = 2
 """The number of every limit here."""
@@ -260,16 +267,16 @@ CASES = (
 )
 
 
-NOT_IN_1_80 = {
-    "user record",
-    "team_member default",
-    "organization budget",
-    "project",
-    "model_per_project",
-    "per-project",
-    "end_user header",
+NEEDS = {
+    "user record": USERS_NUMBERS,
+    "team_member default": MEMBERS_DEFAULTS,
+    "organization budget": ORGANIZATIONS_BUDGETS,
+    "project": PROJECTS,
+    "model_per_project": PROJECTS,
+    "per-project": PROJECTS,
+    "end_user header": CUSTOMERS_HEADER,
 }
-"""What LiteLLM 1.80 does not have, or does not find in its own cache."""
+"""What LiteLLM must be able to do."""
 
 
 def test_every_limit_has_its_case() -> None:
@@ -279,11 +286,11 @@ def test_every_limit_has_its_case() -> None:
     assert tried >= {limit["name"] for limit in LIMITS} - {"everything"}
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=marks(NEEDS.get(str(case))), id=str(case)) for case in CASES]
+)
 async def test_it_holds_at_its_number(case: Case, limited_proxy: Proxy, provider: Provider) -> None:
     """So many are in flight, the next is refused by name, a neighbour is not, and the slots come back."""
-    if LITELLM < (1, 90) and str(case) in NOT_IN_1_80:
-        pytest.skip("LiteLLM has it since 1.90")
     name = uuid4().hex
     async with held(limited_proxy, provider, [case.ask(name) for _ in range(N)]):
         refused = await case.ask(name).send(limited_proxy)
@@ -375,7 +382,7 @@ async def test_every_tag_of_a_request_counts(limited_proxy: Proxy, provider: Pro
     assert len(seen.refusals) == 1
 
 
-@pytest.mark.skipif(LITELLM < (1, 91), reason="LiteLLM tries no fallback for a refused model yet")
+@needs(FALLBACKS)
 async def test_a_full_model_is_answered_by_its_fallback(limited_proxy: Proxy, provider: Provider) -> None:
     """The second request for a model of 1 is answered by its fallback, and holds nothing of the model."""
     async with (

@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import StartProxy
 from tests.rig.burst import Ask, burst
 from tests.rig.identities import caller, key
+from tests.rig.litellm_version import GRANIAN, needs
 from tests.rig.polling import until
 from tests.rig.provider import Provider
 from tests.rig.proxy import Proxy
@@ -22,9 +23,10 @@ pytestmark = pytest.mark.proxy
 TTL = 3.0
 WORKERS = 3
 SERVERS = {"uvicorn": [], "gunicorn": ["--run_gunicorn"], "granian": ["--run_granian"]}
+ON_EACH = ("uvicorn", "gunicorn", pytest.param("granian", marks=needs(GRANIAN)))
 
 
-@pytest.fixture(params=SERVERS, scope="module")
+@pytest.fixture(params=ON_EACH, scope="module")
 def host_proxy(request: pytest.FixtureRequest, start_proxy: StartProxy) -> Iterator[Proxy]:
     """A proxy of several workers under each server, with short leases and nothing said of a store."""
     section = {"parallel_limits": {"lease_ttl": TTL}}

@@ -18,6 +18,7 @@ from tests.rig.certificates import Certificates
 from tests.rig.cluster import Cluster
 from tests.rig.config import config
 from tests.rig.identities import caller, key
+from tests.rig.litellm_version import COORDINATION_REDIS, SENTINELS_PASSWORD, marks
 from tests.rig.process import HOST
 from tests.rig.provider import Provider
 from tests.rig.proxy import Proxy
@@ -64,10 +65,11 @@ def with_tls_and_a_namespace(folder: Path) -> Iterator[SetUp]:
 
 @contextmanager
 def behind_sentinels(folder: Path) -> Iterator[SetUp]:
-    """A master with a password, which only the sentinels know where to find."""
-    sentinels = Sentinels.start(folder, password=PASSWORD)
+    """A master with a password, where LiteLLM can log in, which only the sentinels know where to find."""
+    password = PASSWORD if SENTINELS_PASSWORD else None
+    sentinels = Sentinels.start(folder, password=password)
     nodes = [list(node) for node in sentinels.nodes]
-    params = {"sentinel_nodes": nodes, "service_name": SERVICE, "password": PASSWORD}
+    params = {"sentinel_nodes": nodes, "service_name": SERVICE, "password": password}
     try:
         yield SetUp(sentinels.master.client, {"cache_params": params}, workers=2)
     finally:
@@ -114,6 +116,7 @@ SET_UPS: Mapping[str, Callable[[Path], AbstractContextManager[SetUp]]] = {
     "router_settings": of_the_router,
     "coordination_redis": for_coordination,
 }
+NEEDS = {"coordination_redis": COORDINATION_REDIS}
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def placed(
     names = {str(item.callspec.params["name"]) for item in here if item.module is request.module}
     with ExitStack() as running:
         placed = {}
-        for name in sorted(names):
+        for name in sorted(name for name in names if NEEDS.get(name, True)):
             set_up = running.enter_context(SET_UPS[name](folder("redis")))
             configured = config(provider.url, litellm_settings=UNHURRIED, **set_up.settings)
             proxy = Proxy.launch(folder("proxy"), configured, workers=set_up.workers)
@@ -144,7 +147,7 @@ def placed(
             one.proxy.server.process.terminate()  # all at once, as stopping takes seconds too
 
 
-@pytest.fixture(scope="module", params=SET_UPS)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=marks(NEEDS.get(name))) for name in SET_UPS])
 def name(request: pytest.FixtureRequest) -> str:
     """The name of each set-up in turn."""
     found: str = request.param

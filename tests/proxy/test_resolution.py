@@ -8,6 +8,7 @@ import pytest
 
 from tests.rig.burst import Ask, burst
 from tests.rig.identities import key
+from tests.rig.litellm_version import OWN_METADATA, marks
 from tests.rig.provider import Provider
 from tests.rig.proxy import Proxy
 
@@ -57,7 +58,12 @@ CASES: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+OVER_TEAM = [case for case, (record, *_) in CASES.items() if record.keys() >= {"metadata", "team_metadata"}]
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=marks(OWN_METADATA if case in OVER_TEAM else None)) for case in CASES]
+)
 async def test_a_model_of_a_key_meets_the_number_of_the_first_source_that_has_one(
     operator_proxy: Proxy, provider: Provider, case: str
 ) -> None:

@@ -7,7 +7,6 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,15 @@ from tests.proxy import route_table
 from tests.proxy.route_table import GATED, ROWS, Row
 from tests.rig.config import config
 from tests.rig.identities import CALLER, caller, key
+from tests.rig.litellm_version import (
+    BACKGROUND_POLLING,
+    REALTIME_WITHOUT_TLS,
+    RESPONSES_WEBSOCKET,
+    TOOLS,
+    TRANSCRIPTIONS_ERRORS,
+    marks,
+    needs,
+)
 from tests.rig.polling import until
 from tests.rig.process import HOST
 from tests.rig.provider import Provider
@@ -28,9 +36,8 @@ from tests.rig.provider_routes import UNNAMED
 from tests.rig.proxy import Proxy
 from tests.rig.redis_server import RedisServer
 
-pytestmark = pytest.mark.proxy
+pytestmark = [pytest.mark.proxy, pytest.mark.versions]
 
-LITELLM = tuple(int(part) for part in version("litellm").split(".")[:2])
 POLLED = "openai/gated-half"
 POLLING = {
     "responses": {
@@ -39,9 +46,6 @@ POLLING = {
 }
 TRY_AGAIN_LATER = 1013
 MCP = {"accept": "application/json, text/event-stream"}
-
-needs_polling = pytest.mark.skipif(LITELLM < (1, 90), reason="LiteLLM cannot poll yet")
-needs_mcp = pytest.mark.skipif(LITELLM < (1, 90), reason="LiteLLM runs no pre-call hooks for tools yet")
 
 
 @pytest.fixture(scope="module")
@@ -82,22 +86,18 @@ async def open_gate(provider: Provider) -> AsyncIterator[None]:
         provider.close_gate()
 
 
-def supported(row: Row) -> Row:
-    """Skip the test where LiteLLM does not ask callbacks on this route."""
-    if row.since > LITELLM:
-        pytest.skip(f"LiteLLM tells callbacks of no request here before {row.since}")
-    return row
-
-
 LIMITED = [
-    (row, limit) for row in ROWS for limit in ("api_key", "model_per_key") if row.model or limit == "api_key"
+    pytest.param(row, limit, marks=marks(row.needs), id=f"{row}-{limit}")
+    for row in ROWS
+    for limit in ("api_key", "model_per_key")
+    if row.model or limit == "api_key"
 ]
 
 
-@pytest.mark.parametrize(("row", "limit"), LIMITED, ids=str)
+@pytest.mark.parametrize(("row", "limit"), LIMITED)
 async def test_a_route_is_limited(routes_proxy: Proxy, provider: Provider, row: Row, limit: str) -> None:
     """A request holds its slot while the provider works; a second is refused as its route refuses."""
-    async with routes_proxy.http(single(limit, supported(row).model)) as client:
+    async with routes_proxy.http(single(limit, row.model)) as client:
         holding = asyncio.create_task(row.ask(client))
         async with open_gate_after(provider, holding, row.provider_model):
             assert set(scopes(routes_proxy)) == {limit}
@@ -141,17 +141,20 @@ def assert_refused(row: Row, refused: httpx.Response, limit: str) -> None:
 def refused_with(row: Row) -> set[int]:
     """Return 429, and 500 where some LiteLLM makes that of any error of the route."""
     no_prisma = row.name.startswith("batches") and find_spec("prisma") is None
-    old = row.name == "audio transcriptions" and LITELLM < (1, 90)
+    old = row.name == "audio transcriptions" and not TRANSCRIPTIONS_ERRORS
     return {429, 500} if no_prisma or old else {429}
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.model is None], ids=str)
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, marks=marks(row.needs), id=str(row)) for row in ROWS if row.model is None],
+)
 async def test_a_route_without_a_model_meets_no_limit_by_model(
     routes_proxy: Proxy, provider: Provider, row: Row
 ) -> None:
     """Where a request names no model, a limit on every model is none of its business."""
     async with routes_proxy.http(single("model_per_key", None)) as client, open_gate(provider):
-        answer = await supported(row).ask(client)
+        answer = await row.ask(client)
     assert answer.status_code == 200
     assert not [name for name in answer.headers if "model_per_key" in name]
 
@@ -183,7 +186,7 @@ async def test_looking_at_a_response_is_counted_by_no_model(routes_proxy: Proxy,
     await routes_proxy.settled()
 
 
-@needs_polling
+@needs(BACKGROUND_POLLING)
 @pytest.mark.parametrize("end", ["it is answered", "it is cancelled", "it is deleted"])
 async def test_a_polled_response_is_held_until_its_work_ends(
     routes_proxy: Proxy, provider: Provider, end: str
@@ -206,7 +209,7 @@ async def test_a_polled_response_is_held_until_its_work_ends(
             assert (await client.post("/v1/responses", json={**body, "background": False})).status_code == 200
 
 
-@needs_polling
+@needs(BACKGROUND_POLLING)
 async def test_a_polled_response_that_fails_gives_its_slot_back(
     routes_proxy: Proxy, provider: Provider
 ) -> None:
@@ -221,7 +224,7 @@ async def test_a_polled_response_that_fails_gives_its_slot_back(
         assert (await client.get(path)).json()["status"] in {"failed", "completed"}  # as versions have it
 
 
-@needs_polling
+@needs(BACKGROUND_POLLING)
 async def test_a_client_that_polls_never_meets_its_own_slot(routes_proxy: Proxy, provider: Provider) -> None:
     """Who reads that its response is complete may send the next one."""
     async with routes_proxy.http(single("api_key", None)) as client:
@@ -237,7 +240,7 @@ async def test_a_client_that_polls_never_meets_its_own_slot(routes_proxy: Proxy,
             await until(is_complete, 5, routes_proxy.status)
 
 
-@pytest.mark.skipif(LITELLM < (1, 90), reason="LiteLLM reaches no provider without TLS yet")
+@needs(REALTIME_WITHOUT_TLS)
 @pytest.mark.parametrize(("limit", "path"), [("api_key", "/v1/realtime"), ("model_per_key", "/realtime")])
 async def test_a_session_is_held_while_it_is_open(
     routes_proxy: Proxy, provider: Provider, limit: str, path: str
@@ -258,7 +261,7 @@ async def test_a_session_is_held_while_it_is_open(
     await routes_proxy.settled()
 
 
-@pytest.mark.skipif(LITELLM < (1, 90), reason="LiteLLM has no such websocket yet")
+@needs(RESPONSES_WEBSOCKET)
 async def test_a_websocket_of_responses_is_refused(routes_proxy: Proxy) -> None:
     """Where nothing may be in flight, the first request on a websocket closes it."""
     async with websocket(routes_proxy, blocked(), "/v1/responses") as session:
@@ -284,7 +287,7 @@ async def assert_closed(refused: ClientConnection, limit: str) -> None:
     assert refused.close_code == TRY_AGAIN_LATER
 
 
-@needs_mcp
+@needs(TOOLS)
 async def test_a_tool_is_limited(routes_proxy: Proxy, provider: Provider) -> None:
     """A tool is counted by its key; that LiteLLM runs the hooks twice for it, costs it nothing."""
     async with routes_proxy.http(single("api_key", None)) as client:
@@ -300,7 +303,7 @@ async def test_a_tool_is_limited(routes_proxy: Proxy, provider: Provider) -> Non
     await routes_proxy.settled()
 
 
-@needs_mcp
+@needs(TOOLS)
 async def test_a_tool_is_limited_in_its_own_protocol(routes_proxy: Proxy, provider: Provider) -> None:
     """By MCP itself a refusal is the result of the tool: it failed, and says why."""
     async with routes_proxy.http(single("api_key", None)) as client:
@@ -314,7 +317,7 @@ async def test_a_tool_is_limited_in_its_own_protocol(routes_proxy: Proxy, provid
     await routes_proxy.settled()
 
 
-@needs_mcp
+@needs(TOOLS)
 async def test_a_tool_is_no_model(routes_proxy: Proxy) -> None:
     """What LiteLLM calls the model of a tool, no limit by model counts."""
     async with routes_proxy.http(key(metadata={"model_max_parallel_requests": {"*": 0}})) as client:
@@ -322,7 +325,7 @@ async def test_a_tool_is_no_model(routes_proxy: Proxy) -> None:
         assert (await client.post("/mcp-rest/tools/call", json=body)).status_code == 200
 
 
-@needs_mcp
+@needs(TOOLS)
 @pytest.mark.parametrize("limit", ["api_key", "model_per_key"])
 async def test_a_nested_call_needs_no_slot_of_its_own(
     routes_proxy: Proxy, provider: Provider, limit: str

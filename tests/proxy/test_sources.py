@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -16,15 +15,20 @@ from tests.rig import rows
 from tests.rig.burst import Ask
 from tests.rig.config import Config, deployment
 from tests.rig.identities import key
+from tests.rig.litellm_version import (
+    MEMBERS_DEFAULTS,
+    ORGANIZATIONS_BUDGETS,
+    OWN_METADATA,
+    PROJECTS,
+    USERS_NUMBERS,
+    Ability,
+    marks,
+)
 from tests.rig.polling import until
 from tests.rig.provider import Provider
 from tests.rig.proxy import Proxy
 
 pytestmark = pytest.mark.proxy
-
-LITELLM = tuple(int(part) for part in version("litellm").split(".")[:2])
-TEAMS_OVERWRITE_KEYS = LITELLM < (1, 106)
-"""LiteLLM writes a team's metadata over that of its keys, before anybody can read it (1.80.5, 1.90.7)."""
 
 MODEL = "openai/ok"
 NUMBER = "max_parallel_requests"
@@ -62,23 +66,25 @@ KEPT: dict[Keeps, set[str]] = {
 class Place:
     """A source of a limit's number: the record of a key of which it says `value`, of parties named alike.
 
-    `since` is the first LiteLLM we know that keeps and finds a number there.
+    `needs` is what LiteLLM must be able to do for it.
     """
 
     limit: str
     source: str
     says: Callable[[str, object], Table]
     keeps: Keeps = "anything"
-    since: tuple[int, ...] = (1, 80)
+    needs: Ability | None = None
 
     def __str__(self) -> str:
         return f"{self.limit}: {self.source}"
 
     def number(self, value: str) -> int | None:
         """Return the number that a value is here."""
-        if value == "true" and self.keeps == "numbers" and self.since <= LITELLM:
+        if self.needs is not None and not self.needs:
+            return None
+        if value == "true" and self.keeps == "numbers":
             return 1  # LiteLLM reads it so
-        return VALUES[value][1] if self.since <= LITELLM else None
+        return VALUES[value][1]
 
 
 def meta(of: str, entry: str, *, model: bool = False, **fields: str) -> Callable[[str, object], Table]:
@@ -115,7 +121,7 @@ PLACES = (
         f"user {NUMBER}",
         lambda x, v: {"user_id": x, "rows": rows.user(x, v)},
         "numbers",
-        since=(1, 90),
+        needs=USERS_NUMBERS,
     ),
     Place(
         "model_per_user",
@@ -147,7 +153,7 @@ PLACES = (
             "rows": rows.member_default(x, v),
         },
         "numbers",
-        since=(1, 90),
+        needs=MEMBERS_DEFAULTS,
     ),
     Place(
         "organization",
@@ -159,7 +165,7 @@ PLACES = (
         f"organization budget {NUMBER}",
         lambda x, v: {"org_id": x, "rows": rows.organization(x, v)},
         "numbers",
-        since=(1, 90),
+        needs=ORGANIZATIONS_BUDGETS,
     ),
     Place(
         "model_per_organization",
@@ -170,13 +176,13 @@ PLACES = (
         "project",
         f"project metadata {NUMBER}",
         meta("project_metadata", NUMBER, of_a="project_id"),
-        since=(1, 90),
+        needs=PROJECTS,
     ),
     Place(
         "model_per_project",
         f"project metadata {BY_MODEL}",
         meta("project_metadata", BY_MODEL, model=True, of_a="project_id"),
-        since=(1, 90),
+        needs=PROJECTS,
     ),
     Place("end_user", f"customer budget {NUMBER}", lambda x, v: {"rows": rows.customer(x, v)}, "numbers"),
     Place("tag", f"tag budgets {NUMBER}", lambda x, v: {"rows": rows.tag(x, v)}, "numbers"),
@@ -186,7 +192,19 @@ PLACES = (
 """Every source there is, those of a limit in their order."""
 
 IN_RECORDS = [place for place in PLACES if place.keeps in {"anything", "numbers"}]
-TABLE = [(place, value) for place in PLACES for value in VALUES if value in KEPT[place.keeps]]
+
+
+def _one_limit(place: Place, value: str) -> Ability | None:
+    """Return what it takes that a team's number of 0 is not its key's, too, whose limit is named first."""
+    return OWN_METADATA if (place.source, value) == (f"team metadata {NUMBER}", "0") else None
+
+
+TABLE = [
+    pytest.param(place, value, marks=marks(place.needs, _one_limit(place, value)), id=f"{place}-{value}")
+    for place in PLACES
+    for value in VALUES
+    if value in KEPT[place.keeps]
+]
 ORDERED = [place for place in PLACES if sum(place.limit == other.limit for other in PLACES) > 1]
 
 
@@ -254,23 +272,26 @@ def test_every_source_has_its_place() -> None:
         assert places == [str(source) for source in built_in.sources]
 
 
-@pytest.mark.parametrize(("place", "value"), TABLE, ids=str)
+@pytest.mark.parametrize(("place", "value"), TABLE)
 async def test_a_value_sets_a_number_or_none(sources_proxy: Proxy, place: Place, value: str) -> None:
     """Numbers hold, also as text; null and what is no number set no limit; nothing is a 500."""
-    if TEAMS_OVERWRITE_KEYS and (place.source, value) == (f"team metadata {NUMBER}", "0"):
-        pytest.skip("LiteLLM makes it the key's, too, whose limit is named first")
     ask = asking((place, VALUES[value][0]))
     assert await number_told(sources_proxy, place.limit, ask) == place.number(value)
 
 
+def _own_metadata(place: Place) -> Ability | None:
+    """Return what it takes that a team's entry does not stand in the place of its key's."""
+    is_beside_a_teams = place.limit == "model_per_key" and not place.source.startswith("team")
+    return OWN_METADATA if is_beside_a_teams else None
+
+
 @pytest.mark.parametrize("before", ["null", "-1"])
-@pytest.mark.parametrize("place", ORDERED, ids=str)
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param(place, marks=marks(place.needs, _own_metadata(place)), id=str(place)) for place in ORDERED],
+)
 async def test_the_first_source_with_a_number_wins(sources_proxy: Proxy, place: Place, before: str) -> None:
     """Sources that come before, and say nothing or nonsense, are passed over; those behind are not asked."""
-    if place.since > LITELLM:
-        pytest.skip(f"LiteLLM has no such record before {place.since}")
-    if TEAMS_OVERWRITE_KEYS and place.limit == "model_per_key":
-        pytest.skip("LiteLLM puts the team's table in the place of the key's")
     sources = [other for other in PLACES if other.limit == place.limit]
     here = sources.index(place)
     values = [*[VALUES[before][0]] * here, 3, *[9] * (len(sources) - here - 1)]
@@ -278,11 +299,11 @@ async def test_the_first_source_with_a_number_wins(sources_proxy: Proxy, place: 
     assert await number_told(sources_proxy, place.limit, ask) == 3
 
 
-@pytest.mark.parametrize("place", IN_RECORDS, ids=str)
+@pytest.mark.parametrize(
+    "place", [pytest.param(place, marks=marks(place.needs), id=str(place)) for place in IN_RECORDS]
+)
 async def test_a_bad_value_is_told_once_a_source(sources_proxy: Proxy, place: Place) -> None:
     """The log names the limit and the source in one line, however many requests met it."""
-    if place.since > LITELLM:
-        pytest.skip(f"LiteLLM has no such record before {place.since}")
     for _ in range(3):
         await asking((place, -1)).send(sources_proxy)
 

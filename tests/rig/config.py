@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.rig.litellm_version import PACKAGES
 from tests.rig.process import HOST
 
 Config = dict[str, Any]
 
-PLUGIN = "litellm_parallel_limits.proxy_handler_instance"
+PLUGIN = ("litellm_parallel_limits" if PACKAGES else "parallel_limits_shim") + ".proxy_handler_instance"
 CALLBACKS = ("rig_callbacks.before", PLUGIN, "rig_callbacks.after")
 MASTER_KEY = "sk-rig-8f2c55e1b7d94a60"
 PATIENCE = 0.5

@@ -15,12 +15,13 @@ from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI, OpenAI
 
 from tests.rig.identities import CALLER, admin_key, caller
+from tests.rig.litellm_version import PATIENCE
 from tests.rig.polling import until
 from tests.rig.process import HOST, Server, environment, free_port
 
 BESIDE_CONFIG = Path(__file__).parent / "beside_config"
 STATUS = "/parallel_limits/status"
-PATIENT = {"--timeout_worker_healthcheck": 60}
+PATIENT = {"--timeout_worker_healthcheck": 60} if PATIENCE else {}
 """The server does not take a worker that a busy machine starts slowly for one that hangs."""
 
 START_SECONDS = 120

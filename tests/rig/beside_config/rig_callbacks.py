@@ -6,12 +6,17 @@ One stands before the plugin in the list of callbacks, one after it.
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
 FAIL = "x-rig-fail"
+RIG = "x-rig-"
+IS_OLD = version("litellm").startswith(("1.80.", "1.90."))
+UNTOLD = ("atext_completion", "aembedding", "aresponses")
+"""Of these LiteLLM 1.80 does not pass on what headers the client sent, nor does 1.90 of the last."""
 
 
 def _fail_if_asked(data: dict[str, Any], where: str) -> None:
@@ -20,11 +25,18 @@ def _fail_if_asked(data: dict[str, Any], where: str) -> None:
         raise HTTPException(status_code=403, detail=f"rejected by {where}")
 
 
+def _tell_who_calls(data: dict[str, Any]) -> None:
+    headers = data["proxy_server_request"]["headers"]
+    data["extra_headers"] = {name: value for name, value in headers.items() if name.startswith(RIG)}
+
+
 class _Before(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped to us
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
     ) -> None:
         _fail_if_asked(data, "before")
+        if IS_OLD and call_type in UNTOLD:
+            _tell_who_calls(data)
 
 
 class _After(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped to us
