@@ -16,7 +16,7 @@ from tests.rig.burst import Ask
 from tests.rig.identities import caller, key
 from tests.rig.polling import until
 from tests.rig.provider import Provider
-from tests.rig.proxy import Proxy
+from tests.rig.proxy import RESTART_SECONDS, Proxy
 from tests.rig.redis_server import RedisServer
 
 pytestmark = pytest.mark.proxy
@@ -79,6 +79,7 @@ async def test_a_flushed_redis_is_exact_within_a_heartbeat(
     await fragile_proxy.settled()
 
 
+@pytest.mark.timeout(3 * RESTART_SECONDS)
 async def test_killed_workers_give_their_slots_back(
     fragile_proxy: Proxy, provider: Provider, own_redis: RedisServer
 ) -> None:
@@ -101,15 +102,16 @@ async def test_killed_workers_give_their_slots_back(
         return sum(int(redis.zcount(name, now, "+inf")) for name in redis.scan_iter("*:lease:*"))
 
     await until(lambda: unexpired() == 0, TTL + 1, unexpired)
-    await until(lambda: answers(fragile_proxy), 60, fragile_proxy.log)
+    await until(lambda: answers(fragile_proxy), RESTART_SECONDS, fragile_proxy.log)
     await fragile_proxy.settled()
 
 
+@pytest.mark.timeout(3 * RESTART_SECONDS)
 async def test_a_redis_that_is_gone_stops_no_answer(
     fragile_proxy: Proxy, provider: Provider, own_redis: RedisServer
 ) -> None:
     """While Redis is out a worker admits its share, a limit that says deny answers 503, and none is a 500."""
-    await until(lambda: answers(fragile_proxy), 60, fragile_proxy.log)
+    await until(lambda: answers(fragile_proxy), RESTART_SECONDS, fragile_proxy.log)
     one, strict = key(metadata={"max_parallel_requests": 4}), key(team_id="strict")
     assert (await Ask(strict, "openai/ok").send(fragile_proxy)).status_code == 200
     own_redis.stop()

@@ -16,7 +16,7 @@ from tests.rig.identities import caller, key
 from tests.rig.litellm_version import GRANIAN, needs
 from tests.rig.polling import until
 from tests.rig.provider import Provider
-from tests.rig.proxy import Proxy
+from tests.rig.proxy import RESTART_SECONDS, Proxy
 
 pytestmark = pytest.mark.proxy
 
@@ -45,6 +45,7 @@ async def test_workers_without_redis_count_together(host_proxy: Proxy, provider:
     await host_proxy.settled()
 
 
+@pytest.mark.timeout(3 * RESTART_SECONDS)
 @pytest.mark.parametrize("host_proxy", ["uvicorn"], indirect=True)
 async def test_killed_workers_give_their_slots_back(host_proxy: Proxy, provider: Provider) -> None:
     """After kill -9 of every worker their leases lapse within one time to live, and new workers go on."""
@@ -55,7 +56,7 @@ async def test_killed_workers_give_their_slots_back(host_proxy: Proxy, provider:
         os.kill(pid, signal.SIGKILL)
     ended = await asyncio.gather(*requests, return_exceptions=True)
     assert all(isinstance(end, httpx.TransportError) for end in ended)
-    await until(lambda: answers(host_proxy), 60, host_proxy.log)
+    await until(lambda: answers(host_proxy), RESTART_SECONDS, host_proxy.log)
     await host_proxy.settled(TTL + 5)
     assert (await burst(host_proxy, provider, [Ask(one)] * 8)).held == 4
 

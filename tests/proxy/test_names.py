@@ -16,7 +16,7 @@ from tests.rig.identities import caller, key
 from tests.rig.provider import Provider
 from tests.rig.proxy import Proxy
 
-pytestmark = [pytest.mark.proxy, pytest.mark.versions]
+pytestmark = pytest.mark.proxy
 
 CHAT = "/v1/chat/completions"
 POOL = {

@@ -24,6 +24,9 @@ STATUS = "/parallel_limits/status"
 PATIENT = {"--timeout_worker_healthcheck": 60} if PATIENCE else {}
 """The server does not take a worker that a busy machine starts slowly for one that hangs."""
 
+RESTART_SECONDS = 120
+"""A server that is asking a worker for a sign of life when it is killed goes on asking, see above."""
+
 START_SECONDS = 120
 """A proxy imports for 5 to 60 seconds, depending on the machine."""
 
