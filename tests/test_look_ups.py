@@ -555,3 +555,13 @@ def test_what_is_remembered_is_short() -> None:
     remembered = [whose for found in parties for whose in found]
     assert len(set(remembered)) == 2 * len(names)
     assert all(len(repr(whose)) < 500 for whose in remembered)
+
+
+async def test_missing_package_of_the_database_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where LiteLLM has no database it may lack the package, too, over which its look-ups stumble."""
+    for name in ("prisma", "prisma.errors"):
+        monkeypatch.setitem(sys.modules, name, None)
+    litellm = LiteLLM()
+    for kind in KINDS:
+        assert await litellm.number(kind) is None
+    assert litellm.events == []
