@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
-from litellm_parallel_limits.sources import Call, Dimension, Identity, Record, Source
+from litellm_parallel_limits.sources import Call, Dimension, Identity, LookedUp, Record, Source
 
 NUMBER = "max_parallel_requests"
 BY_MODEL = "model_max_parallel_requests"
@@ -103,19 +104,7 @@ BUILT_IN = (
 )
 """In the order in which a refusal names them."""
 
-LOOKED_UP: frozenset[Record] = frozenset(
-    {
-        "user",
-        "user metadata",
-        "team",
-        "membership budget",
-        "member default budget",
-        "organization budget",
-        "customer budget",
-        "tag budgets",
-    }
-)
-"""The records that do not come with a request: LiteLLM has to be asked for them."""
+LOOKED_UP: frozenset[Record] = frozenset(get_args(LookedUp))
 
 
 def ignore_invalid(source: str) -> None:

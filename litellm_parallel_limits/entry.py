@@ -23,11 +23,12 @@ from litellm_parallel_limits.live import LivePolicy, section
 from litellm_parallel_limits.logs import Log
 from litellm_parallel_limits.look_ups import look_ups
 from litellm_parallel_limits.middleware import HolderMiddleware
+from litellm_parallel_limits.model_info import SECTION
 from litellm_parallel_limits.plugin import ParallelLimits
 from litellm_parallel_limits.records import Found, Records
 from litellm_parallel_limits.routes import router
 from litellm_parallel_limits.routing import Routing
-from litellm_parallel_limits.settings import SECTION, Settings, check_deployments, read
+from litellm_parallel_limits.settings import Settings, check_deployments, read
 from litellm_parallel_limits.sources import Call, Record
 from litellm_parallel_limits.store_choice import check, choose
 
@@ -41,9 +42,9 @@ def build() -> CustomLogger:
     if SECTION in config:
         raise ConfigurationError(f"{SECTION}: stands at the top of the file; allowed: below litellm_settings")
     settings = read(section(config), os.environ)
-    check_deployments(config.get("model_list"))
     if not settings.enabled:
         return CustomLogger()
+    check_deployments(config.get("model_list"))
     check(settings, config, os.environ)
     proxy = _Proxy(settings)
     _wrap(proxy_server.app)

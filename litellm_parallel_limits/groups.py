@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from litellm_parallel_limits.model_info import Entry
 from litellm_parallel_limits.tables import table
-
-Entry = Mapping[str, Any]
 
 
 class Found(NamedTuple):

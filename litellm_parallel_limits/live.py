@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from litellm_parallel_limits.errors import ConfigurationError
+from litellm_parallel_limits.model_info import SECTION
 from litellm_parallel_limits.policy import Policy
-from litellm_parallel_limits.settings import SECTION, Settings, read
+from litellm_parallel_limits.settings import Settings, read
 from litellm_parallel_limits.tables import table
 
 LIVE = frozenset({"limits", "mode", "on_store_failure", "take_over_key_limit"})

@@ -27,6 +27,9 @@ LONGEST_ID = 100
 SAY_THERE_IS_NONE = frozenset({"UserNotFoundError", "TeamNotFoundError", "OrganizationNotFoundError"})
 """LiteLLM's errors by which a look-up says just that, by name: not every version has them."""
 
+Ask = Callable[..., Awaitable[Any]]
+"""Calls one of LiteLLM's look-ups, by its name."""
+
 NOT_FOUND = 404
 """HTTP's; LiteLLM raises it for teams that it could not read as well."""
 
@@ -62,9 +65,6 @@ def look_ups(auth: Any, call: Call, wanted: frozenset[Record], proxy: Any) -> di
         together = Together(partial(_tags, ask))
         found |= {("tag", _short(tag.id)): partial(_tag, together, tag.id) for tag in call.tags}
     return found
-
-
-Ask = Callable[..., Awaitable[Any]]
 
 
 async def _user(ask: Ask, user: str) -> Found:

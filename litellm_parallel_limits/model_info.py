@@ -9,7 +9,7 @@ from litellm_parallel_limits.limits import whole_number
 from litellm_parallel_limits.tables import is_off, table
 
 SECTION = "parallel_limits"
-"""The name of our part of a deployment's `model_info`."""
+"""The name of our part of LiteLLM's configuration: of its settings, and of a deployment's `model_info`."""
 
 Entry = Mapping[str, Any]
 """A deployment as LiteLLM's router keeps it."""

@@ -11,12 +11,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from litellm_parallel_limits.built_in import BUILT_IN, ignore_invalid
 from litellm_parallel_limits.errors import ConfigurationError
 from litellm_parallel_limits.limits import Mode, OnStoreFailure, whole_number
+from litellm_parallel_limits.model_info import SECTION
 from litellm_parallel_limits.policy import OperatorLimit, Policy
 from litellm_parallel_limits.sources import Dimension
 from litellm_parallel_limits.tables import is_off, table
-
-SECTION = "parallel_limits"
-"""The settings' name below `litellm_settings`."""
 
 ENVIRONMENT = "LITELLM_PARALLEL_LIMITS_"
 """Begins the environment variables that override the YAML."""

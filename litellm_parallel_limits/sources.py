@@ -23,13 +23,7 @@ Dimension = Literal[
 ]
 """What requests may be counted by."""
 
-Record = Literal[
-    "auth",
-    "key metadata",
-    "key model_max_budget",
-    "team metadata",
-    "organization metadata",
-    "project metadata",
+LookedUp = Literal[
     "user",
     "user metadata",
     "team",
@@ -38,6 +32,17 @@ Record = Literal[
     "organization budget",
     "customer budget",
     "tag budgets",
+]
+"""The records that do not come with a request: LiteLLM has to be asked for them."""
+
+Record = Literal[
+    "auth",
+    "key metadata",
+    "key model_max_budget",
+    "team metadata",
+    "organization metadata",
+    "project metadata",
+    LookedUp,
     "model_info",
     "deployments",
 ]

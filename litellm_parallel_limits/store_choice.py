@@ -13,7 +13,8 @@ from litellm_parallel_limits.connections import own_client
 from litellm_parallel_limits.errors import ConfigurationError
 from litellm_parallel_limits.host_file import host_file
 from litellm_parallel_limits.logs import logger
-from litellm_parallel_limits.settings import SECTION, Settings
+from litellm_parallel_limits.model_info import SECTION
+from litellm_parallel_limits.settings import Settings
 from litellm_parallel_limits.siblings import has_siblings, workers
 from litellm_parallel_limits.stores import Store, host
 from litellm_parallel_limits.stores.exchange import Backend
