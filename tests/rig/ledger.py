@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -92,19 +92,18 @@ class Ledger:
     histories: defaultdict[str, History] = field(default_factory=lambda: defaultdict(History))
 
     @contextmanager
-    def holding(self, model: str, caller: str) -> Iterator[None]:
-        """Count one request as in flight until the block ends."""
+    def holding(self, model: str, caller: str) -> Iterator[Callable[[], None]]:
+        """Count one request as in flight until the block ends, or what it is given is called."""
         counts = [self.counts[m, c] for m in (model, ANY) for c in (caller, ANY)]
         history, of_caller = self.histories[caller], self.counts[ANY, caller]
         for count in counts:
             count.begin()
         history.add(of_caller.in_flight)
-        try:
-            yield
-        finally:
+        with ExitStack() as ending:
+            ending.callback(lambda: history.add(of_caller.in_flight))  # called last
             for count in counts:
-                count.end()
-            history.add(of_caller.in_flight)
+                ending.callback(count.end)
+            yield ending.close
 
     def forget(self) -> None:
         """Start anew. What is in flight now ends in the counts that were forgotten."""

@@ -30,7 +30,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -241,8 +241,8 @@ class Provider:
             "hang": hang,
         }
         behave = error if call.behaviour.startswith("error-") else behaviours[call.behaviour]
-        with self.ledger.holding(call.model, call.caller):
-            await _while_connected(behave(call), receive)
+        with self.ledger.holding(call.model, call.caller) as end:
+            await _while_connected(behave(replace(call, send=_ending(call.send, end))), receive)
 
     async def _gated(self, call: Call) -> None:
         await self.gates.passing(call.caller)
@@ -298,6 +298,17 @@ async def _body(receive: Receive) -> bytes:
         message = await receive()
         body, more = body + message.get("body", b""), message.get("more_body", False)
     return body
+
+
+def _ending(send: Send, end: Callable[[], None]) -> Send:
+    """Return `send` that calls `end` before the last piece goes out: a client may be quicker than its sender."""
+
+    async def send_or_end(message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            end()
+        await send(message)
+
+    return send_or_end
 
 
 async def _reply(send: Send, body: object) -> None:
