@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -11,9 +12,10 @@ from litellm_parallel_limits.errors import TooManyLimitsError
 from litellm_parallel_limits.gate import Gate
 from litellm_parallel_limits.holder import Asked, Holder
 from litellm_parallel_limits.limiter import Permit
-from litellm_parallel_limits.limits import Admitted, Limit, Scope
+from litellm_parallel_limits.limits import Admitted, Limit, Patience, Scope
 from litellm_parallel_limits.policy import MOST_SCOPES, Policy
 from litellm_parallel_limits.sources import Call
+from litellm_parallel_limits.waiting import Wish
 
 
 class Admission:
@@ -32,10 +34,11 @@ class Admission:
             holder.asked = asked
         holder.drop(asked.run)
         announce(holder, asked, {})
-        wanted = list(self._limits(holder, asked.calls))
-        if sum(map(len, wanted)) > MOST_SCOPES:
-            raise TooManyLimitsError(f"A request may meet {MOST_SCOPES} limits at most.")
-        return await self._take(holder, asked, wanted)
+        return await self._take(holder, asked, self._wanted(holder, asked.calls))
+
+    def patience(self, call: Call, seconds: float) -> Patience:
+        """Return how `call` waits, for a client that waits so many `seconds` at most."""
+        return Patience(self._policy().priority(call), seconds=seconds)
 
     async def go_on(self, holder: Holder, asked: Asked, call: Call, *, instead: bool) -> Refusal | None:
         """Hold what `call` meets, for a model that the router goes on to.
@@ -50,10 +53,17 @@ class Admission:
         holder.asked = replace(asked, calls=(*asked.calls, call))
         held = holder.scopes if len(asked.calls) == 1 else self._without_models(call)
         missing = [limit for limit in self._policy().limits(call) if limit.scope not in held]
-        refusal = await self._take(holder, replace(asked, run=task), [missing])
+        # It does not wait: it would with what it holds, and others would wait for that.
+        refusal = await self._take(holder, replace(asked, run=task, patience=None), [missing])
         if refusal is not None and len(asked.calls) == 1:
             holder.asked = asked
         return refusal
+
+    def _wanted(self, holder: Holder, calls: Sequence[Call]) -> list[list[Limit]]:
+        wanted = list(self._limits(holder, calls))
+        if sum(map(len, wanted)) > MOST_SCOPES:
+            raise TooManyLimitsError(f"A request may meet {MOST_SCOPES} limits at most.")
+        return wanted
 
     def _limits(self, holder: Holder, calls: Sequence[Call]) -> Iterator[list[Limit]]:
         """Yield what each of `calls` is to take; what counts no model is taken once."""
@@ -67,18 +77,55 @@ class Admission:
         return {limit.scope for limit in self._policy().limits(call.without_models())}
 
     async def _take(self, holder: Holder, asked: Asked, wanted: Sequence[Sequence[Limit]]) -> Refusal | None:
+        """Hold all that is `wanted`, or nothing; while a part of it is waited for nothing is held."""
+        first, began = 0, time.monotonic()
+        while True:
+            place, refusal = await self._try(holder, asked, wanted, first, time.monotonic() - began)
+            if refusal is None:
+                return None
+            holder.drop(asked.run)
+            if asked.patience is None or place == first or not refusal.may_be_waited_for:
+                announce(holder, asked, refusal.headers, refused=refusal.status)
+                return refusal
+            first = place
+
+    async def _try(
+        self, holder: Holder, asked: Asked, wanted: Sequence[Sequence[Limit]], first: int, waited: float
+    ) -> tuple[int, Refusal | None]:
+        """Take each part of what is `wanted`, the one at `first` before the others: it may be waited for.
+
+        Returns at which the refusal came, if one did.
+        """
         admitted: list[Admitted] = []
-        for limits in filter(None, wanted):
-            answer = await self._gate.admit(limits, model=asked.model, key_name=asked.key_name)
+        for place in sorted(range(len(wanted)), key=lambda place: place != first):
+            if not wanted[place]:
+                continue
+            wish = None if admitted else self._wish(holder, asked, wanted, place, waited)
+            answer = await self._gate.admit(
+                wanted[place], model=asked.model, key_name=asked.key_name, wish=wish
+            )
             if not isinstance(answer, Permit):
-                holder.drop(asked.run)
-                announce(holder, asked, answer.headers, refused=answer.status)
-                return answer
+                return place, answer
             holder.keep(answer, asked.run)
             admitted.append(answer.admitted)
         if admitted:
             announce(holder, asked, admitted_headers(*admitted))
-        return None
+        return first, None
+
+    def _wish(
+        self, holder: Holder, asked: Asked, wanted: Sequence[Sequence[Limit]], place: int, waited: float
+    ) -> Wish | None:
+        if asked.patience is None or not any(limit.may_be_waited_for for limit in wanted[place]):
+            return None
+        patience = replace(asked.patience(), waited=waited)
+        if patience.seconds <= 0:
+            return None
+
+        async def limits() -> Sequence[Limit]:
+            now = wanted if asked.again is None else self._wanted(holder, await asked.again())
+            return (now if len(now) == len(wanted) else wanted)[place]
+
+        return Wish(limits, patience, holder.gone)
 
 
 def announce(holder: Holder, asked: Asked, headers: Headers, *, refused: int = 0) -> None:

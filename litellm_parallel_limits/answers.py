@@ -32,16 +32,23 @@ REFUSED_STATUS = 429
 WOULD_REFUSE = "x-parallel-limit-would-refuse"
 """The header that names the observed limits which would have refused."""
 
+WAITED = "x-parallel-limit-waited-ms"
+"""The header that tells how long a request waited for its slots."""
+
 Headers = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The answer to a refused request: `status` is 429, or 503 where the limit could not be checked."""
+    """The answer to a refused request: `status` is 429, or 503 where the limit could not be checked.
+
+    It `may_be_waited_for` where the limit that refused lets requests wait, and this one did not.
+    """
 
     status: int
     message: str
     headers: Headers
+    may_be_waited_for: bool = False
 
 
 def admitted_headers(*admitted: Admitted) -> Headers:
@@ -57,6 +64,9 @@ def admitted_headers(*admitted: Admitted) -> Headers:
     headers = dict(
         pair for name, (left, capacity) in room.items() for pair in _room_headers(name, left, capacity)
     )
+    waited = sum(one.waited for one in admitted)
+    if waited:
+        headers[WAITED] = str(math.ceil(waited * 1000))
     overrun = dict.fromkeys(limit.scope.limit for one in admitted for limit, _ in one.overrun)
     return {**headers, WOULD_REFUSE: ", ".join(overrun)} if overrun else headers
 
@@ -75,13 +85,13 @@ def refusal(
 ) -> Refusal:
     """Return what a refused client is told; `key_name` is what its key may be called in public."""
     limit = refused.limit
-    wait = _retry_seconds(limit.capacity, held_seconds, uniform)
+    wait = _retry_seconds(limit.capacity, held_seconds, refused.waiting, uniform)
     whole = max(1, math.ceil(wait))
     is_share = refused.reason == "store_unavailable"
     store = " in this worker (its share while the store is out or recovers)" if is_share else ""
     message = (
         f"Parallel request limit '{limit.scope.limit}' is full: {refused.in_flight} of {limit.capacity} "
-        f"in flight{store}{_for(limit.scope, key_name)}. Retry after {whole} s."
+        f"in flight{store}{_for(limit.scope, key_name)}{_line(refused)}. Retry after {whole} s."
     )
     headers = {
         "retry-after": str(whole),
@@ -90,9 +100,22 @@ def refusal(
         "x-parallel-limit-name": limit.scope.limit,
         "x-parallel-limit-reason": refused.reason,
     }
-    return Refusal(
-        REFUSED_STATUS, message, headers if limit.capacity else {**headers, "x-should-retry": "false"}
-    )
+    if refused.waited:
+        headers[WAITED] = str(math.ceil(refused.waited * 1000))
+    if not limit.capacity:
+        headers["x-should-retry"] = "false"
+    may_wait = limit.may_be_waited_for and refused.reason == "limit"
+    return Refusal(REFUSED_STATUS, message, headers, may_wait)
+
+
+def _line(refused: Refused) -> str:
+    """Return what there is to say of those that wait."""
+    match refused.reason:
+        case "queue_full":
+            return f", and {refused.waiting} are waiting, as many as may"
+        case "wait_timeout":
+            return f", after {refused.waited:.1f} s of waiting"
+    return ""
 
 
 def unavailable(limit: str, message: str) -> Refusal:
@@ -126,11 +149,16 @@ def _for(scope: Scope, key_name: str) -> str:
     return "".join(f" {part}" for part in (f"for {others}" if others else "", key) if part)
 
 
-def _retry_seconds(capacity: int, held_seconds: float | None, uniform: Callable[[], float]) -> float:
-    """Return how long until a slot is likely to be free: one ends every `held / capacity` seconds."""
+def _retry_seconds(
+    capacity: int, held_seconds: float | None, waiting: int, uniform: Callable[[], float]
+) -> float:
+    """Return how long until a slot is likely to be free for who comes after those that are `waiting`.
+
+    One ends every `held / capacity` seconds.
+    """
     if not capacity:
         return LONGEST_RETRY_SECONDS
     if held_seconds is None:
         return UNKNOWN_RETRY_SECONDS
-    wait = held_seconds / capacity * (1 + JITTER * uniform())
+    wait = held_seconds / capacity * (waiting + 1) * (1 + JITTER * uniform())
     return min(LONGEST_RETRY_SECONDS, max(SHORTEST_RETRY_SECONDS, wait))

@@ -77,6 +77,10 @@ class OwnClient:
         """Return members of a sorted set."""
         return await self._do("zrange", name, start, end)
 
+    async def xread(self, streams: Mapping[str, str], *, count: int, block: int | None) -> Any:
+        """Return what is new in `streams`, waiting for it `block` ms if there is nothing."""
+        return await self._do("xread", dict(streams), count=count, block=block)
+
     async def aclose(self) -> None:
         """Close every connection."""
         if self._connecting is not None:
@@ -84,11 +88,11 @@ class OwnClient:
             await asyncio.wait({self._connecting})
         await _close(self._client)
 
-    async def _do(self, command: str, *args: str | int) -> Any:
+    async def _do(self, command: str, *args: Any, **options: Any) -> Any:
         if not self._is_connected:
             await self._connected()
         try:
-            return await getattr(self._client, command)(*args)
+            return await getattr(self._client, command)(*args, **options)
         except NoScriptError:
             raise
         except BaseException:

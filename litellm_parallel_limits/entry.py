@@ -26,6 +26,7 @@ from litellm_parallel_limits.middleware import HolderMiddleware
 from litellm_parallel_limits.model_info import SECTION
 from litellm_parallel_limits.plugin import ParallelLimits
 from litellm_parallel_limits.records import Found, Records
+from litellm_parallel_limits.renewal import renewed
 from litellm_parallel_limits.routes import router
 from litellm_parallel_limits.routing import Routing
 from litellm_parallel_limits.settings import Settings, check_deployments, read
@@ -73,6 +74,7 @@ class _Proxy:
             router=lambda: proxy_server.llm_router,
             look_up=self._look_up,
             take_over=self._take_over,
+            renewed=lambda auth: renewed(auth, proxy_server.user_api_key_cache),
         )
 
     @cached_property

@@ -23,6 +23,10 @@ class TooManyLimitsError(ParallelLimitsError):
     """A request names more models, or stands in more limits, than anybody's would."""
 
 
+class GoneError(ParallelLimitsError):
+    """Whoever asked has left while it waited: nobody wants the answer any more."""
+
+
 class NoRecordError(ParallelLimitsError):
     """LiteLLM says that there is no such record, and may mean that it could not look."""
 

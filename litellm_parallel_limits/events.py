@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from litellm_parallel_limits.errors import StoreError
-from litellm_parallel_limits.limits import Admitted, Lease, Refused
+from litellm_parallel_limits.limits import Admitted, Lease, Limit, Refused
+
+WaitOutcome = Literal["admitted", "refused", "left"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +47,31 @@ class LookUpFailed:
     error: Exception
 
 
-Event = Admitted | Refused | Released | StoreFailed | StoreRecovered | InvalidLimit | LookUpFailed
+@dataclass(frozen=True, slots=True)
+class WaitBegan:
+    """A request begins to wait for `limit`."""
+
+    limit: Limit
+
+
+@dataclass(frozen=True, slots=True)
+class WaitEnded:
+    """A request has waited `seconds` for `limit`, and now is admitted, refused, or gone."""
+
+    limit: Limit
+    seconds: float
+    outcome: WaitOutcome
+
+
+Event = (
+    Admitted
+    | Refused
+    | Released
+    | WaitBegan
+    | WaitEnded
+    | StoreFailed
+    | StoreRecovered
+    | InvalidLimit
+    | LookUpFailed
+)
 Observer = Callable[[Event], None]

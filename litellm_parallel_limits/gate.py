@@ -10,6 +10,7 @@ from litellm_parallel_limits.errors import StoreUnavailableError
 from litellm_parallel_limits.hold_times import HoldTimes
 from litellm_parallel_limits.limiter import Limiter, Permit
 from litellm_parallel_limits.limits import Limit
+from litellm_parallel_limits.waiting import Wish
 
 
 class Gate:
@@ -23,13 +24,16 @@ class Gate:
         self._limiter = limiter
         self._hold_times = hold_times
 
-    async def admit(self, limits: Sequence[Limit], *, model: str, key_name: str) -> Permit | Refusal:
-        """Take a slot in each of `limits`, or none.
+    async def admit(
+        self, limits: Sequence[Limit], *, model: str, key_name: str, wish: Wish | None = None
+    ) -> Permit | Refusal:
+        """Take a slot in each of `limits`, or none; with a `wish` wait for them where they let it.
 
-        `model` stands in the status, `key_name` is what a refusal may call the caller's key.
+        `model` stands in the status, `key_name` is what a refusal may call the caller's key. Raises GoneError
+        if who waited has left.
         """
         try:
-            answer = await self._limiter().admit(limits, model=answers.shown(model))
+            answer = await self._limiter().admit(limits, model=answers.shown(model), wish=wish)
         except StoreUnavailableError as error:
             return answers.unavailable(error.limit, str(error))
         if isinstance(answer, Permit):

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from litellm_parallel_limits import background_work
 from litellm_parallel_limits.limiter import Permit
-from litellm_parallel_limits.limits import Scope
+from litellm_parallel_limits.limits import Patience, Scope
 from litellm_parallel_limits.sources import Call
+
+
+async def never() -> None:
+    """Never return: there is nobody who could leave."""
+    await asyncio.Event().wait()
+
 
 Owner = object
 """On whose account something is held: whoever has the same lets go of it."""
@@ -20,7 +28,8 @@ class Asked:
     """What a run through LiteLLM's pre-call hooks asks for: one call, or one for each of its models.
 
     The request's own runs are equal, those of calls nested in it are like no other. `id` is LiteLLM's of
-    the call, `model` the name it asks for, `key_name` what its key may be called in public.
+    the call, `model` the name it asks for, `key_name` what its key may be called in public. With `patience`
+    it may wait, and `again` gives the calls as LiteLLM's records describe them by now.
     """
 
     run: Owner = field(default_factory=object)
@@ -28,6 +37,8 @@ class Asked:
     calls: tuple[Call, ...] = (Call(),)
     model: str = ""
     key_name: str = ""
+    patience: Callable[[], Patience] | None = None
+    again: Callable[[], Awaitable[tuple[Call, ...]]] | None = None
 
 
 class Holder:
@@ -37,7 +48,8 @@ class Holder:
     asked for, and `routed` whether the router has begun to choose for it. `attempts` are what the router
     tries at the same time: for each the deployments it may go to, and the slot that it holds there on its
     own account, if any. `turned_away` is the error that the router was last refused with. `work` tells what
-    may go on after the answer.
+    may go on after the answer. `header` gives a header of
+    the request, and `gone` returns when its client has left.
     """
 
     __slots__ = (
@@ -48,6 +60,8 @@ class Holder:
         "_refused",
         "asked",
         "attempts",
+        "gone",
+        "header",
         "path",
         "routed",
         "run",
@@ -55,8 +69,16 @@ class Holder:
         "work",
     )
 
-    def __init__(self, path: str = "") -> None:
+    def __init__(
+        self,
+        path: str = "",
+        *,
+        header: Callable[[str], str | None] = lambda _: None,
+        gone: Callable[[], Coroutine[Any, Any, None]] = never,
+    ) -> None:
         self.path = path
+        self.header = header
+        self.gone = gone
         self.run: Owner | None = None
         self.asked: Asked | None = None
         self.routed = False

@@ -9,14 +9,16 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import cast
 
 from litellm_parallel_limits.background import start
 from litellm_parallel_limits.deadlines import in_time
 from litellm_parallel_limits.errors import LeasesLostError, StoreError
 from litellm_parallel_limits.events import Observer, Released, StoreFailed, StoreRecovered
-from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Refused
+from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Patience, Refused, Waiting
 from litellm_parallel_limits.shares import Shares, share_alone, share_beside
 from litellm_parallel_limits.stores import Holding, Snapshot, Store
+from litellm_parallel_limits.waiting import WaitingRoom, Wish
 
 RENEWALS_PER_TTL = 3
 """A lease survives two renewals that fail: the usual choice of lease protocols (Chubby, etcd)."""
@@ -79,6 +81,7 @@ class Limiter:
         self._heartbeat: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
         self._recovery: asyncio.Task[None] | None = None
+        self._room = WaitingRoom(self._try, self._give_back, observer, clock)
         self._beaten_at = clock()
         self._recovered_at = -math.inf
         self._probe_seconds = PROBE_SECONDS
@@ -89,17 +92,30 @@ class Limiter:
         """Whether the store is out: it failed, and has not been told since what is held."""
         return self._degraded
 
-    async def admit(self, limits: Sequence[Limit], *, model: str = "") -> Permit | Refused:
+    async def admit(
+        self, limits: Sequence[Limit], *, model: str = "", wish: Wish | None = None
+    ) -> Permit | Refused:
         """Take one slot in each of `limits`, all or none.
 
-        Raises StoreUnavailableError where a limit wants its requests denied that cannot be checked.
+        With a `wish` that is waited for, where the limits let it. Raises StoreUnavailableError where a limit
+        wants its requests denied that cannot be checked, and GoneError if who waited has left.
         """
-        answer = None if self._degraded else await self._ask_store(limits, model)
+        answer: Answer
+        if wish is None or not any(limit.may_be_waited_for for limit in limits):
+            answer = cast("Answer", await self._try(limits, model, None))
+        else:
+            answer = await self._room.admit(limits, model, wish)
+        self._observer(answer)
+        return self._permit(answer) if isinstance(answer, Admitted) else answer
+
+    async def _try(self, limits: Sequence[Limit], model: str, patience: Patience | None) -> Answer | Waiting:
+        answer = None if self._degraded else await self._ask_store(limits, model, patience)
         if answer is None:
             lease = self._new_lease(limits, model)
             answer = self._shares.decide(lease, share_alone, self.store.workers)
-        self._observer(answer)
-        return self._permit(answer) if isinstance(answer, Admitted) else answer
+        if isinstance(answer, Waiting):
+            self._keep_beating()
+        return answer
 
     async def beat(self) -> None:
         """Renew every lease that is held. Only this ends an outage: the store knows what is held then."""
@@ -124,15 +140,17 @@ class Limiter:
         own = tuple(Holding.of(lease, limit) for lease in leases for limit in lease.limits)
         return Snapshot(self.store.now_ms(), own, is_whole=False)
 
-    async def _ask_store(self, limits: Sequence[Limit], model: str) -> Answer | None:
+    async def _ask_store(
+        self, limits: Sequence[Limit], model: str, patience: Patience | None
+    ) -> Answer | Waiting | None:
         """Return the store's answer, None if it has none in time."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._timeout
         try:
             if not (self._is_overdue() or self.store.lost):
                 with suppress(LeasesLostError):
-                    return await self._acquire(self._new_lease(limits, model))
-            renewing = self._renew_and_acquire(limits, model)
+                    return await self._acquire(self._new_lease(limits, model), patience)
+            renewing = self._renew_and_acquire(limits, model, patience)
             left = max(self._timeout / 4, deadline - clock())  # this event loop may have been held up
             return await in_time(renewing, left, undo=self._give_back)
         except StoreError as error:
@@ -141,26 +159,28 @@ class Limiter:
             self._go_on_alone()  # why, the heartbeat finds out
         return None
 
-    def _give_back(self, answer: Answer) -> None:
-        if isinstance(answer, Admitted):
+    def _give_back(self, answer: Answer | Waiting) -> None:
+        if not isinstance(answer, Refused):
             self.store.release(answer.lease)
 
     def _is_overdue(self) -> bool:
         """Whether this process was held up for so long that its leases may have lapsed."""
         return bool(self._held) and self._clock() - self._beaten_at > 2 * self._interval
 
-    async def _renew_and_acquire(self, limits: Sequence[Limit], model: str) -> Answer:
+    async def _renew_and_acquire(
+        self, limits: Sequence[Limit], model: str, patience: Patience | None
+    ) -> Answer | Waiting:
         await self._beat_once()
         if self._is_overdue():  # that heartbeat began before this process was held up
             await self._beat_once()
         if self._degraded:
             raise StoreError("what is held could not be renewed")
-        return await self._acquire(self._new_lease(limits, model))
+        return await self._acquire(self._new_lease(limits, model), patience)
 
-    async def _acquire(self, lease: Lease) -> Answer:
+    async def _acquire(self, lease: Lease, patience: Patience | None) -> Answer | Waiting:
         """Ask the store, but only for this worker's share while leases of others may be missing there."""
         if self.store.settled and self._clock() - self._recovered_at >= CAUTION_SECONDS:
-            return await self.store.acquire(lease)
+            return await (self.store.acquire(lease) if patience is None else self.store.wait(lease, patience))
         by_share = self._shares.decide(lease, share_beside, self.store.workers)
         if isinstance(by_share, Refused):
             return by_share
@@ -173,21 +193,25 @@ class Limiter:
     def _permit(self, admitted: Admitted) -> Permit:
         self._held[admitted.lease.id] = (admitted.lease, self._clock())
         self._shares.add(admitted.lease)
+        self._keep_beating()
+        return Permit(admitted, self._release)
+
+    def _keep_beating(self) -> None:
         if self._heartbeat is None or self._heartbeat.done():
             self._beaten_at = self._clock()
             self._heartbeat = start(self._beat_while_held())
-        return Permit(admitted, self._release)
 
     def _release(self, lease: Lease) -> None:
         _, since = self._held.pop(lease.id)
         self._shares.remove(lease)
         self.store.release(lease)
         self._observer(Released(lease, self._clock() - since))
+        self._room.stir()
 
     async def _beat_while_held(self) -> None:
-        while self._held:
+        while self._held or self._room:
             await asyncio.sleep(self._interval)
-            if self._held:
+            if self._held or self._room:
                 await self._beat_once()
 
     async def _beat_while_out(self) -> None:
@@ -227,6 +251,7 @@ class Limiter:
             is_again = self._clock() - self._recovered_at < STEADY_SECONDS
             later = min(2 * self._probe_seconds, max(PROBE_SECONDS, self._interval))
             self._probe_seconds = later if is_again else PROBE_SECONDS
+            self._room.lose(StoreError("the store is out"))
         if self._recovery is None or self._recovery.done():
             self._recovery = start(self._beat_while_out())
 
@@ -235,3 +260,4 @@ class Limiter:
             self._degraded = False
             self._recovered_at = self._clock()
             self._observer(StoreRecovered())
+            self._room.stir()

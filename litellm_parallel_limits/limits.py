@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,6 +21,10 @@ LONGEST_NUMBER = len(str(MOST_PARALLEL_REQUESTS)) + 1
 
 LONGEST_IDENTITY = 200
 """Characters, quoted; a longer identity stands in a key as its hash. Ours: it keeps Redis keys short."""
+
+
+LONGEST_WAIT_SECONDS = 3600.0
+"""That a request may be told to wait. Ours: no client and no load balancer waits longer for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +65,54 @@ def _quoted(identity: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """How requests wait for a slot: each `seconds` at most, and no more than `most` of them in a scope.
+
+    Those of one `flow` take turns with the others as one.
+    """
+
+    seconds: float
+    most: int
+    flow: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """At most `capacity` requests in flight within `scope`.
 
     With mode `observe` a request over it is counted apart and not refused. `on_store_failure` says
-    what holds while the store cannot answer: this worker's share, everything, or nothing.
+    what holds while the store cannot answer: this worker's share, everything, or nothing. Without `wait`
+    a request that finds it full is refused at once.
     """
 
     scope: Scope
     capacity: int
     mode: Mode = "enforce"
     on_store_failure: OnStoreFailure = "share"
+    wait: Wait | None = None
 
     @property
     def observed(self) -> bool:
         """Whether this limit only counts."""
         return self.mode == "observe"
+
+    @property
+    def may_be_waited_for(self) -> bool:
+        """Whether a slot may come free for who waits: in a limit of 0 none ever does."""
+        return self.wait is not None and self.capacity > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How a request waits where its limits let it.
+
+    Lower `priority` goes first. It has `waited` so many seconds already, and waits `seconds` at most,
+    whatever its limits allow.
+    """
+
+    priority: int = 0
+    waited: float = 0.0
+    seconds: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +138,14 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A request has its slots: `in_flight` counts, for each limit of `lease`, the leases with it."""
+    """A request has its slots: `in_flight` counts, for each limit of `lease`, the leases with it.
+
+    It has `waited` so many seconds for them.
+    """
 
     lease: Lease
     in_flight: tuple[int, ...]
+    waited: float = 0.0
 
     def counts(self) -> Iterable[tuple[Limit, int]]:
         """Yield each limit with the leases that count in it."""
@@ -119,19 +161,38 @@ class Admitted:
         )
 
 
-RefusalReason = Literal["limit", "store_unavailable"]
+RefusalReason = Literal["limit", "queue_full", "wait_timeout", "store_unavailable"]
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A request got nothing, because `limit` was full with `in_flight` leases."""
+    """A request got nothing, because `limit` was full with `in_flight` leases, and `waiting` for more.
+
+    It has `waited` so many seconds itself.
+    """
 
     limit: Limit
     in_flight: int
     reason: RefusalReason = "limit"
+    waiting: int = 0
+    waited: float = 0.0
 
 
 Answer = Admitted | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The lease waits, with nothing held, for `limit`: full with `in_flight` leases, `waiting` before it.
+
+    `turn` is what it is given when its turn has come. It raises StoreError where its place was lost.
+    """
+
+    lease: Lease
+    limit: Limit
+    in_flight: int
+    waiting: int
+    turn: asyncio.Future[Admitted] = field(compare=False)
 
 
 def whole_number(value: object) -> int | None:

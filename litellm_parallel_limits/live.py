@@ -12,7 +12,7 @@ from litellm_parallel_limits.policy import Policy
 from litellm_parallel_limits.settings import Settings, read
 from litellm_parallel_limits.tables import table
 
-LIVE = frozenset({"limits", "mode", "on_store_failure", "take_over_key_limit"})
+LIVE = frozenset({"limits", "mode", "on_store_failure", "take_over_key_limit", "wait"})
 """The settings of which a change holds at once; any other holds from the next start."""
 
 logger = logging.getLogger("litellm_parallel_limits")

@@ -56,9 +56,7 @@ class Log:
                 logger.warning("Parallel limits: the store is back")
             case InvalidLimit(source) if source not in self._invalid:
                 self._invalid.add(source)
-                logger.warning(
-                    "Parallel limits: ignored a value that is no whole number from 0 on (%s)", source
-                )
+                logger.warning("Parallel limits: ignored a value that is no number of its kind (%s)", source)
             case LookUpFailed(error) if (kind := type(error).__name__) not in self._unread:
                 self._unread.add(kind)
                 logger.warning(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
+from functools import partial
 from typing import Any
 
 from litellm_parallel_limits.holder import Holder, current_holder
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+from litellm_parallel_limits.incoming import App, Incoming, Message, Receive, Send
 
 STREAM_END = re.compile(
     rb"^(?:data: \[DONE\]\s*\Z"
@@ -46,7 +43,8 @@ class HolderMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        holder = Holder(scope.get("path", ""))
+        incoming = Incoming(receive)
+        holder = Holder(scope.get("path", ""), header=partial(_header, scope), gone=incoming.gone)
         is_event_stream = False
         kept_back: Message | None = None
 
@@ -68,12 +66,20 @@ class HolderMiddleware:
 
         token = current_holder.set(holder)
         try:
-            await self.app(scope, receive, send_and_close)
+            await self.app(scope, incoming, send_and_close)
         finally:
+            incoming.close()
             holder.end()
             current_holder.reset(token)
         if kept_back is not None:
             await send(kept_back)
+
+
+def _header(scope: Mapping[str, Any], name: str) -> str | None:
+    wanted = name.encode("latin-1")
+    found = (value for key, value in scope.get("headers", ()) if key.lower() == wanted)
+    value: bytes | None = next(found, None)
+    return None if value is None else value.decode("latin-1")
 
 
 def _is_last(message: Message) -> bool:

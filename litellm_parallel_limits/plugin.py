@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +19,7 @@ from litellm_parallel_limits import answers, background_work
 from litellm_parallel_limits.admission import Admission, announce
 from litellm_parallel_limits.answers import Refusal
 from litellm_parallel_limits.calls import calls, key_name
-from litellm_parallel_limits.errors import TooManyLimitsError
+from litellm_parallel_limits.errors import GoneError, TooManyLimitsError
 from litellm_parallel_limits.groups import find
 from litellm_parallel_limits.holder import Asked, Holder, current_holder
 from litellm_parallel_limits.model_info import Entry, deployment_id
@@ -36,6 +38,15 @@ HANDED_ON = "pass_through_endpoint"
 FALLBACK = "fallback_depth"
 """The router's word for how many fallbacks it has gone on to; no client can take it away."""
 
+CLIENT_CLOSED_REQUEST = 499
+"""nginx' status, and LiteLLM's, for who does not wait for the answer."""
+
+MAX_WAIT = "x-parallel-limit-max-wait"
+"""The header in which a client says how many seconds it waits for a slot; never longer than it may."""
+
+CLIENT_SECONDS = (MAX_WAIT, "x-litellm-timeout", "x-stainless-read-timeout", "x-stainless-timeout")
+"""Headers in which a client says how long it waits: ours, LiteLLM's, and those of OpenAI's SDKs."""
+
 ROUTED = ""
 """In the place of a call type, where the router's hook has none."""
 
@@ -48,7 +59,8 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
 
     `router` gives LiteLLM's, which it has only after it has loaded its callbacks. `look_up` gives what
     LiteLLM's records say of the parties of a request's calls; it is also given LiteLLM's auth object.
-    `take_over` takes from that object what is ours to enforce, before it is read.
+    `take_over` takes from that object what is ours to enforce, before it is read. `renewed` gives that
+    object as LiteLLM knows it by now.
     """
 
     def __init__(
@@ -59,6 +71,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         router: Callable[[], Any],
         look_up: LookUpRecords,
         take_over: Callable[[Any], None] = lambda _: None,
+        renewed: Callable[[Any], Any] = lambda auth: auth,
     ) -> None:
         super().__init__()
         self._admission = admission
@@ -66,6 +79,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         self._router = router
         self._look_up = look_up
         self._take_over = take_over
+        self._renewed = renewed
 
     # Each hook is defined on this very class, with LiteLLM's own parameter names: it looks for both.
     async def async_pre_call_hook(
@@ -82,6 +96,8 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             refusal = await self._admission.admit(holder, asked)
         except TooManyLimitsError as error:
             raise HTTPException(400, str(error)) from error
+        except GoneError as error:
+            raise HTTPException(CLIENT_CLOSED_REQUEST, str(error)) from error
         if refusal is not None:
             raise _error(refusal)
 
@@ -101,6 +117,8 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             answer = await self._with_room(holder, model, request_kwargs, healthy_deployments)
         except TooManyLimitsError as error:
             raise litellm.BadRequestError(str(error), model, llm_provider="") from error
+        except GoneError as error:
+            raise HTTPException(CLIENT_CLOSED_REQUEST, str(error)) from error
         if isinstance(answer, Refusal):
             announce(holder, holder.asked or STRANGER, answer.headers, refused=answer.status)
             holder.turned_away = _router_error(answer, model)
@@ -137,13 +155,14 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         self._take_over(auth)
         if call_type == HANDED_ON and not data.get("model"):
             data = {**data, "model": model_in(holder.path)}
-        known = calls(auth, data, call_type, self._router())
-        found = await self._look_up(auth, [_counted(one, data) for one in known])
+        known = await self._calls(auth, data, call_type)
         asked = Asked(
             id=data.get("litellm_call_id"),
-            calls=tuple(replace(one, records={**one.records, **found}) for one in known) if found else known,
+            calls=known,
             model=answers.shown(str(data.get("model") or "")),
             key_name=key_name(auth),
+            patience=lambda: self._admission.patience(known[0], _client_seconds(holder, data)),
+            again=lambda: self._calls(self._renewed(auth), data, call_type),
         )
         described = _run(holder, data, call_type)
         if described is None and holder.run is not None:
@@ -155,6 +174,13 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         holder.routed = False
         holder.work = background_work.work(data, call_type)
         return replace(asked, run=holder.run)
+
+    async def _calls(self, auth: Any, data: Mapping[str, Any], call_type: str) -> tuple[Call, ...]:
+        known = calls(auth, data, call_type, self._router())
+        found = await self._look_up(auth, [_counted(one, data) for one in known])
+        if not found:
+            return known
+        return tuple(replace(one, records={**one.records, **found}) for one in known)
 
     async def _with_room(
         self, holder: Holder, model: str, request: Mapping[str, Any], deployments: Sequence[Entry]
@@ -211,6 +237,20 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         if isinstance(answer, Refusal):
             # Not a 429: for that the router would set the deployment aside, for everybody.
             raise litellm.BadRequestError(answer.message, str(request.get("model")), llm_provider="")
+
+
+def _client_seconds(holder: Holder, data: Mapping[str, Any]) -> float:
+    """Return how many seconds a client waits at most: for a slot, or for its answer."""
+    said = [data.get("timeout"), *map(holder.header, CLIENT_SECONDS)]
+    return min((seconds for value in said for seconds in _seconds(value)), default=math.inf)
+
+
+def _seconds(value: object) -> Iterator[float]:
+    """Yield the number of seconds that is said, if it is one."""
+    with suppress(TypeError, ValueError, OverflowError):
+        seconds = float(value)  # type: ignore[arg-type]  # a client's: anything
+        if seconds >= 0:  # and no NaN
+            yield seconds
 
 
 def _run(holder: Holder, data: Mapping[str, Any], call_type: str) -> object:

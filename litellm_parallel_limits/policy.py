@@ -11,6 +11,7 @@ from litellm_parallel_limits.errors import TooManyLimitsError
 from litellm_parallel_limits.limits import Limit, Mode, OnStoreFailure, Scope
 from litellm_parallel_limits.patterns import matches
 from litellm_parallel_limits.sources import Call, Dimension, Identity
+from litellm_parallel_limits.wait_rules import BY_RECORD, WaitRule, own_seconds, priority
 
 MOST_SCOPES = 512
 """That one request is counted in. Ours: 32 models in each of a few limits; tags come from strangers."""
@@ -27,6 +28,7 @@ class OperatorLimit:
     where: Mapping[Dimension, tuple[str, ...]] = field(default_factory=dict)
     mode: Mode = "enforce"
     on_store_failure: OnStoreFailure = "share"
+    wait: WaitRule | None = None
 
     def met(self, call: Call) -> Iterator[tuple[Identity, ...]]:
         """Yield the identities, one for each of `by`, of every count that `call` stands in."""
@@ -56,7 +58,8 @@ class Policy:
 
     `mode` and `on_store_failure` are those of the limits that come from records. `on_invalid` is told
     the limit and the source of a value in a record that is no number, which is ignored. With
-    `takes_over_key_limit` a key's own field is ours to enforce, not LiteLLM's.
+    `takes_over_key_limit` a key's own field is ours to enforce, not LiteLLM's. `wait` is how requests wait
+    for the limits that come from records.
     """
 
     operator_limits: tuple[OperatorLimit, ...] = ()
@@ -64,6 +67,7 @@ class Policy:
     on_store_failure: OnStoreFailure = "share"
     on_invalid: Callable[[str], None] = ignore_invalid
     takes_over_key_limit: bool = False
+    wait: WaitRule | None = None
 
     def counts_by(self, dimension: Dimension) -> bool:
         """Whether a limit of the operator's counts by `dimension`."""
@@ -77,7 +81,9 @@ class Policy:
         Raises TooManyLimitsError where they are more than one request may be counted in.
         """
         met: dict[Scope, Limit] = {}
-        for limit in chain(self._from_records(call, by), self._from_operator(call, by)):
+        seconds = own_seconds(call, self.on_invalid)
+        found = chain(self._from_records(call, by, seconds), self._from_operator(call, by, seconds))
+        for limit in found:
             known = met.setdefault(limit.scope, limit)
             if limit.capacity < known.capacity:
                 met[limit.scope] = limit
@@ -85,7 +91,13 @@ class Policy:
                 raise TooManyLimitsError(f"A request may meet {MOST_SCOPES} limits at most.")
         return tuple(met.values())
 
-    def _from_records(self, call: Call, by: Dimension | None) -> Iterator[Limit]:
+    def priority(self, call: Call) -> int:
+        """Return how urgent `call` is: lower goes first."""
+        return priority(call, self.on_invalid)
+
+    def _from_records(self, call: Call, by: Dimension | None, seconds: float | None) -> Iterator[Limit]:
+        rule = self.wait or (None if seconds is None else BY_RECORD)
+        wait = None if rule is None else rule.of(call, seconds)
         for built_in in BUILT_IN:
             if by is not None and by not in built_in.by:
                 continue
@@ -93,15 +105,16 @@ class Policy:
                 number = built_in.number(call, identities[-1], self.on_invalid)
                 if number is not None:
                     scope = _scope(built_in.name, built_in.by, identities)
-                    yield Limit(scope, number, self.mode, self.on_store_failure)
+                    yield Limit(scope, number, self.mode, self.on_store_failure, wait)
 
-    def _from_operator(self, call: Call, by: Dimension | None) -> Iterator[Limit]:
+    def _from_operator(self, call: Call, by: Dimension | None, seconds: float | None) -> Iterator[Limit]:
         for limit in self.operator_limits:
             if by is not None and by not in limit.by:
                 continue
             for identities in limit.met(call):
                 scope = _scope(limit.name, limit.by, identities)
-                yield Limit(scope, limit.max_parallel_requests, limit.mode, limit.on_store_failure)
+                wait = None if limit.wait is None else limit.wait.of(call, seconds)
+                yield Limit(scope, limit.max_parallel_requests, limit.mode, limit.on_store_failure, wait)
 
 
 def _scope(name: str, by: tuple[Dimension, ...], identities: tuple[Identity, ...]) -> Scope:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -10,11 +10,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from litellm_parallel_limits.built_in import BUILT_IN, ignore_invalid
 from litellm_parallel_limits.errors import ConfigurationError
-from litellm_parallel_limits.limits import Mode, OnStoreFailure, whole_number
+from litellm_parallel_limits.limits import (
+    LONGEST_WAIT_SECONDS,
+    MOST_PARALLEL_REQUESTS,
+    Mode,
+    OnStoreFailure,
+    whole_number,
+)
 from litellm_parallel_limits.model_info import SECTION
 from litellm_parallel_limits.policy import OperatorLimit, Policy
 from litellm_parallel_limits.sources import Dimension
 from litellm_parallel_limits.tables import is_off, table
+from litellm_parallel_limits.wait_rules import MOST_WAITING, WaitRule
 
 ENVIRONMENT = "LITELLM_PARALLEL_LIMITS_"
 """Begins the environment variables that override the YAML."""
@@ -25,11 +32,34 @@ RESERVED_NAMES = frozenset(built_in.name for built_in in BUILT_IN)
 Party = Literal["key", "user", "team", "organization", "project", "end_user", "tag", "model"]
 """What is known of a request before the router has chosen a deployment."""
 
+Turns = Literal["key", "user", "team", "organization", "project", "end_user", "model"]
+"""Of which a call has one at most: whose turn it takes."""
+
+TABLES = frozenset({"limits", "wait"})
+"""Settings that are no single value, and so no environment variable."""
+
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Number = Annotated[int | None, BeforeValidator(whole_number)]
 Texts = Annotated[
     tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
 ]
+
+
+class WaitSettings(BaseModel):
+    """How requests wait for a limit instead of being refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_seconds: float = Field(ge=0, le=LONGEST_WAIT_SECONDS, allow_inf_nan=False)
+    """Seconds that a request waits at most; 0 = not at all."""
+    max_waiting: int = Field(default=MOST_WAITING, ge=1, le=MOST_PARALLEL_REQUESTS)
+    """Requests that wait in each scope at most; one more is refused at once."""
+    fair_by: Turns | None = "user"
+    """Whose requests take turns as one; null = first come, first served."""
+
+    def rule(self) -> WaitRule:
+        """Return the rule that these settings describe."""
+        return WaitRule(self.max_seconds, self.max_waiting, self.fair_by)
 
 
 class LimitSettings(BaseModel):
@@ -51,6 +81,8 @@ class LimitSettings(BaseModel):
     """`observe` counts and refuses nothing; by default the section's mode."""
     on_store_failure: OnStoreFailure | None = None
     """What holds while the store is out; by default the section's."""
+    wait: WaitSettings | None = None
+    """How requests wait for a slot; by default they are refused at once."""
 
     @field_validator("name")
     @classmethod
@@ -92,6 +124,8 @@ class Settings(BaseModel):
     """Milliseconds a request waits for the store at most."""
     take_over_key_limit: bool = False
     """True has us enforce a key's own `max_parallel_requests` in LiteLLM's place; not while we observe."""
+    wait: WaitSettings | None = None
+    """How requests wait for a slot in the limits that come from records; by default they do not."""
     host_path: Path | None = None
     """The host store's file; by default one that the workers of one parent share."""
     limits: tuple[LimitSettings, ...] = ()
@@ -101,7 +135,8 @@ class Settings(BaseModel):
         """Return the policy that these settings describe."""
         limits = tuple(self._limit(limit, number) for limit, number in self._numbered())
         takes_over = self.take_over_key_limit and self.mode == "enforce"
-        return Policy(limits, self.mode, self.on_store_failure, on_invalid, takes_over)
+        wait = None if self.wait is None else self.wait.rule()
+        return Policy(limits, self.mode, self.on_store_failure, on_invalid, takes_over, wait)
 
     def _numbered(self) -> Iterable[tuple[LimitSettings, int]]:
         for limit in self.limits:
@@ -117,6 +152,7 @@ class Settings(BaseModel):
             cast("Mapping[Dimension, tuple[str, ...]]", limit.where),
             limit.mode or self.mode,
             limit.on_store_failure or self.on_store_failure,
+            None if limit.wait is None else limit.wait.rule(),
         )
 
 
@@ -131,7 +167,7 @@ def read(section: object, environment: Mapping[str, str]) -> Settings:
     overrides = {
         name: environment[ENVIRONMENT + name.upper()]
         for name in Settings.model_fields
-        if name != "limits" and ENVIRONMENT + name.upper() in environment
+        if name not in TABLES and ENVIRONMENT + name.upper() in environment
     }
     try:
         settings = Settings.model_validate({**(section or {}), **overrides})
@@ -149,7 +185,7 @@ def read(section: object, environment: Mapping[str, str]) -> Settings:
 
 
 def _check_variables(environment: Mapping[str, str]) -> None:
-    allowed = [ENVIRONMENT + name.upper() for name in Settings.model_fields if name != "limits"]
+    allowed = [ENVIRONMENT + name.upper() for name in Settings.model_fields if name not in TABLES]
     for name in environment:
         if name.startswith(ENVIRONMENT) and name not in allowed:
             raise ConfigurationError(f"{name}: unknown; allowed: {', '.join(allowed)}")
@@ -181,10 +217,16 @@ def _mistake(mistake: Any, where: str, model: type[BaseModel], overrides: Mappin
     else:
         entry = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     if mistake["type"] == "extra_forbidden":
-        fields = (LimitSettings if location[:1] == ["limits"] and len(location) > 1 else model).model_fields
-        return f"{entry}: unknown; allowed: {', '.join(fields)}"
+        return f"{entry}: unknown; allowed: {', '.join(_table_at(location, model).model_fields)}"
     told = mistake["msg"].removeprefix("Value error, ").replace("tuple", "list").replace("Tuple", "List")
     return f"{entry}: {told}; got {_shown(mistake['input'])}"
+
+
+def _table_at(location: Sequence[str | int], model: type[BaseModel]) -> type[BaseModel]:
+    """Return the table in which something stands that is there at `location`."""
+    if "wait" in location[:-1]:
+        return WaitSettings
+    return LimitSettings if location[0] == "limits" and len(location) > 1 else model
 
 
 def _shown(value: object) -> str:

@@ -25,7 +25,8 @@ def document(snapshot: Snapshot, *, store: str, ttl: float) -> Document:
         "store": store,
         "degraded": not snapshot.is_whole,
         "scopes": [
-            _scope(scope, held, snapshot.now_ms, ttl) for scope, held in sorted(scopes.items(), key=_name)
+            {**_scope(scope, held, snapshot.now_ms, ttl), "waiting": snapshot.waiting.get(scope, 0)}
+            for scope, held in sorted(scopes.items(), key=_name)
         ],
     }
 

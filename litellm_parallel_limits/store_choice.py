@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,10 @@ def _backend(settings: Settings, environment: Mapping[str, str]) -> Backend | No
 def _redis(cache: Any, settings: Settings) -> Backend:
     namespace = getattr(cache, "namespace", None)
     prefix = f"{namespace}:" if namespace else ""
-    client = own_client(cache.redis_kwargs, key=prefix + ROOT, timeout=settings.store_timeout_ms / 1000)
-    return RedisBackend(client, ttl=settings.lease_ttl, prefix=prefix)
+    connect = partial(
+        own_client, cache.redis_kwargs, key=prefix + ROOT, timeout=settings.store_timeout_ms / 1000
+    )
+    return RedisBackend(connect(), connect(), ttl=settings.lease_ttl, prefix=prefix)
 
 
 def _host(settings: Settings) -> Backend | None:

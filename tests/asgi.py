@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from litellm_parallel_limits.holder import Holder, current_holder
+from litellm_parallel_limits.incoming import Message, Receive, Send
 from litellm_parallel_limits.limiter import Permit
 from litellm_parallel_limits.limits import Admitted, Lease
-from litellm_parallel_limits.middleware import HolderMiddleware, Message, Receive, Send
+from litellm_parallel_limits.middleware import HolderMiddleware
 from tests.samples import lease, limit
 
 Action = Callable[[Holder, Send], Awaitable[None]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 
-from litellm_parallel_limits.limits import Lease, Limit, Mode, OnStoreFailure, Scope
+from litellm_parallel_limits.limits import Lease, Limit, Mode, OnStoreFailure, Scope, Wait
 
 _numbers = count(1)
 
@@ -16,9 +16,10 @@ def limit(
     of: str = "research",
     mode: Mode = "enforce",
     on_store_failure: OnStoreFailure = "share",
+    wait: Wait | None = None,
 ) -> Limit:
     """Return a limit of the team `of`."""
-    return Limit(Scope(name, (("team", of),)), capacity, mode, on_store_failure)
+    return Limit(Scope(name, (("team", of),)), capacity, mode, on_store_failure, wait)
 
 
 def observed(name: str = "watched", capacity: int = 1) -> Limit:

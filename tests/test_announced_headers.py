@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from litellm_parallel_limits.holder import Holder
-from litellm_parallel_limits.middleware import Message, Send
+from litellm_parallel_limits.incoming import Message, Send
 from tests.asgi import START, Action, Server
 
 OURS = {

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from litellm_parallel_limits.holder import Holder, current_holder
-from litellm_parallel_limits.middleware import HolderMiddleware, Message, Receive, Send
+from litellm_parallel_limits.incoming import Message, Receive, Send
+from litellm_parallel_limits.middleware import HolderMiddleware
 from tests.asgi import START, Action, Server
 from tests.samples import limit
 

@@ -12,8 +12,9 @@ from litellm_parallel_limits import UserAPIKeyAuth
 from litellm_parallel_limits.admission import Admission
 from litellm_parallel_limits.gate import Gate
 from litellm_parallel_limits.hold_times import HoldTimes
+from litellm_parallel_limits.incoming import Message, Receive, Send
 from litellm_parallel_limits.limiter import Limiter
-from litellm_parallel_limits.middleware import HolderMiddleware, Message, Receive, Send
+from litellm_parallel_limits.middleware import HolderMiddleware
 from litellm_parallel_limits.plugin import ParallelLimits
 from litellm_parallel_limits.policy import Policy
 from litellm_parallel_limits.records import Found

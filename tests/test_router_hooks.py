@@ -14,7 +14,8 @@ from fastapi import HTTPException
 from litellm_parallel_limits import UserAPIKeyAuth
 from litellm_parallel_limits.built_in import wanted_records
 from litellm_parallel_limits.holder import current_holder
-from litellm_parallel_limits.middleware import HolderMiddleware, Message, Receive, Send
+from litellm_parallel_limits.incoming import Message, Receive, Send
+from litellm_parallel_limits.middleware import HolderMiddleware
 from litellm_parallel_limits.plugin import ParallelLimits
 from litellm_parallel_limits.policy import OperatorLimit
 from litellm_parallel_limits.records import Found

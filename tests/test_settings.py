@@ -56,6 +56,7 @@ def test_everything_set_is_read() -> None:
         "on_store_failure": "deny",
         "store_timeout_ms": 100,
         "take_over_key_limit": True,
+        "wait": {"max_seconds": 5.0, "max_waiting": 7, "fair_by": "team"},
     }
     assert read(section, {}) == Settings.model_validate(section)
     assert read(section, {}).model_dump(exclude={"host_path"}) == {**section, "limits": ()}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from litellm_parallel_limits.limits import Answer, Lease, Limit, Scope
+from litellm_parallel_limits.limits import Answer, Lease, Limit, Patience, Scope, Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,15 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Every slot in use, at `now_ms` by the store's clock; of one worker only where it `is_whole` not."""
+    """Every slot in use, at `now_ms` by the store's clock; of one worker only where it `is_whole` not.
+
+    `waiting` is how many wait that came for a scope, of those in use, if any do.
+    """
 
     now_ms: int
     holdings: tuple[Holding, ...]
     is_whole: bool = True
+    waiting: Mapping[Scope, int] = field(default_factory=dict[Scope, int])
 
 
 class Store(Protocol):
@@ -77,8 +81,16 @@ class Store(Protocol):
         """
         ...
 
+    async def wait(self, lease: Lease, patience: Patience) -> Answer | Waiting:
+        """Take the lease's slots as `acquire` does, or let it wait for them if all that are full allow it.
+
+        It waits, with nothing held, until it is released or its turn has come. It is refused also where the
+        store can let nobody wait just now.
+        """
+        ...
+
     def release(self, lease: Lease) -> None:
-        """Free every slot of the lease. Unknown leases are ignored.
+        """Free every slot of the lease, or let it wait no longer. Unknown leases are ignored.
 
         Returns at once; takes effect before any later call of this worker, and is tried again until
         it has taken effect or the lease has lapsed.

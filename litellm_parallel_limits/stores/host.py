@@ -6,16 +6,30 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Refused, Scope
-from litellm_parallel_limits.stores import Holding
-from litellm_parallel_limits.stores.exchange import UNKNOWN, Exchange, Reply, settling_seconds
+from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Scope
+from litellm_parallel_limits.stores import Holding, line
+from litellm_parallel_limits.stores.admit import admit
+from litellm_parallel_limits.stores.bells import Bells
+from litellm_parallel_limits.stores.exchange import (
+    UNKNOWN,
+    Ask,
+    Exchange,
+    Grant,
+    Reply,
+    Stands,
+    settling_seconds,
+)
+from litellm_parallel_limits.stores.line import Line, Ticks
+
+LISTEN_SECONDS = 0.5
+"""From one look at what was given to the next, should the bell not ring."""
 
 _TABLES = {
     "leases_1": """(
@@ -23,6 +37,7 @@ _TABLES = {
         deadline INT, freed INT, PRIMARY KEY (scope, id)) WITHOUT ROWID""",
     "workers_1": "(worker TEXT PRIMARY KEY, number INT, deadline INT) WITHOUT ROWID",
     "epochs_1": "(epoch INT, called INT)",
+    "grants_1": "(worker TEXT, id TEXT, apart INT, counts TEXT)",
 }
 """Who changes a table gives it the next number: workers of an older version may use the file as well."""
 
@@ -56,7 +71,9 @@ class HostBackend:
         self._prepare = prepare
         # One thread, so that a call never comes after a later one, whenever it was given up.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="litellm_parallel_limits")
+        self._ticks = Ticks(clock)
         self._opened: tuple[sqlite3.Connection, os.stat_result] | None = None
+        self._bells = Bells(self._path)
 
     def now_ms(self) -> int:
         """Return the clock's time in milliseconds."""
@@ -66,13 +83,24 @@ class HostBackend:
         """Carry out a call as one."""
         return await self._run(lambda work: self._exchange(work, exchange))
 
+    async def grants(self, worker: str) -> AsyncGenerator[Sequence[Grant], None]:
+        """Yield what those are given that wait in `worker`, as it is given; an empty list now and then."""
+        async with self._bells.listening(worker) as bell:
+            while True:
+                yield await self._run(lambda work: work.take_grants(worker))
+                await bell.rung(LISTEN_SECONDS)
+
+    async def waiting(self, scopes: Sequence[Scope]) -> Sequence[int]:
+        """Return how many wait that came for a slot in each of `scopes`."""
+        return await self._run(lambda work: [work.line.waiting(scope) for scope in scopes])
+
     async def holdings(self) -> AsyncIterator[Sequence[Holding]]:
         """Yield every slot in use."""
         yield await self._run(_Work.holdings)
 
     async def free(self, scopes: Sequence[Scope], lease: str | None) -> int:
         """Free the slots in `scopes`, of `lease` only if one is named, and return how many there were."""
-        return await self._run(lambda work: sum(work.free(scope, lease) for scope in scopes))
+        return await self._run(lambda work: work.free(scopes, lease))
 
     async def close(self) -> None:
         """Close the file."""
@@ -84,8 +112,12 @@ class HostBackend:
 
     def _transact(self, work: Callable[[_Work], _T]) -> _T:
         try:
-            with closing(self._connection().cursor()) as cursor, _transaction(cursor):
-                return work(_Work(cursor, self.now_ms(), self._ttl_ms))
+            with closing(self._connection().cursor()) as cursor:
+                with _transaction(cursor):
+                    working = _Work(cursor, self.now_ms(), self._ttl_ms, self._ticks)
+                    result = work(working)
+                self._bells.ring(working.woken)
+                return result
         except sqlite3.Error:
             self._close()  # the next call finds out what is there
             raise
@@ -108,24 +140,31 @@ class HostBackend:
 
     def _exchange(self, work: _Work, exchange: Exchange) -> Reply:
         workers, epoch = work.begin(exchange)
+        freed = [limit.scope for ask in exchange.leaving for limit in work.line.leave(ask.lease.id)]
         for lease in exchange.releases:
+            freed += (limit.scope for limit in lease.limits)
             work.release(lease)
         if exchange.epoch in {UNKNOWN, epoch}:  # as in exchange.lua
             for lease in exchange.renewals:
                 work.hold(lease)
         is_settled = epoch < 0 or work.now - epoch >= self._settling_ms
+        if is_settled:
+            work.serve(freed)
         admits = exchange.epoch == epoch or (exchange.epoch == UNKNOWN and is_settled)
-        answers = [work.admit(lease) if admits else None for lease in exchange.admissions]
-        return Reply(work.now, workers, epoch, answers)
+        asks = [ask if is_settled else replace(ask, patience=None) for ask in exchange.asks]
+        answers = [work.admit(ask) if admits else None for ask in asks]
+        return Reply(work.now, workers, epoch, answers, work.line.alarm())
 
 
 class _Work:
     """What is done in one transaction, at `now`; what is held or renewed in it lives for `ttl`, in ms."""
 
-    def __init__(self, cursor: sqlite3.Cursor, now: int, ttl: int) -> None:
+    def __init__(self, cursor: sqlite3.Cursor, now: int, ttl: int, tick: Callable[[], int]) -> None:
         self._cursor = cursor
         self.now = now
         self._times = {"now": now, "deadline": now + ttl}
+        self.line = Line(cursor, self, now=now, tick=tick)
+        self.woken: set[str] = set()
 
     def begin(self, exchange: Exchange) -> tuple[int, int]:
         """Take note of the worker, and return how many live and the epoch, anew where leases were lost."""
@@ -172,31 +211,87 @@ class _Work:
                 capacity=limit.capacity,
             )
 
-    def admit(self, lease: Lease) -> Answer:
+    def admit(self, ask: Ask) -> Answer | Stands:
         """Take one slot in each of the lease's limits, or none where an enforced one is full."""
-        self.release(lease)  # of a call that was carried out before, and is made again
-        counts = tuple(self._count(limit) for limit in lease.limits)
-        full = [
-            (limit, count)
-            for limit, count in zip(lease.limits, counts, strict=True)
-            if count >= limit.capacity
-        ]
-        for limit, count in full:
-            if not limit.observed:
-                return Refused(limit, count)
-        lease = replace(lease, apart=bool(full))
-        self.hold(lease)
-        return Admitted(lease, tuple(count + 1 for count in counts))
+        if ask.patience is not None and (held := self._holding(ask.lease)) is not None:
+            return held  # of a call of which the reply was lost, or by a turn since
+        self.release(ask.lease)  # of a call that was carried out before, and is made again
+        answer = admit(ask, self, self.line if self._is_waited(ask) else None)
+        if isinstance(answer, Admitted):
+            self.hold(answer.lease)
+        return answer
 
-    def free(self, scope: Scope, lease: str | None) -> int:
-        """Free the slots in `scope`, of `lease` only if one is named."""
-        self._do(
-            "UPDATE leases_1 SET freed = 1, deadline = :deadline WHERE scope = :scope "
-            "AND (:id IS NULL OR id = :id) AND NOT freed AND deadline >= :now",
+    def serve(self, freed: Iterable[Scope]) -> None:
+        """Give turns to those that wait for what was freed, or has lapsed."""
+        if not self.line.is_empty():
+            self._do("DELETE FROM leases_1 WHERE deadline < :now")
+            self.line.serve(freed)
+
+    def count(self, scope: Scope) -> int:
+        """Return how many leases are compared with a limit of `scope`."""
+        return self._number(
+            "SELECT COUNT(*) FROM leases_1 WHERE scope = :scope "
+            "AND NOT apart AND NOT freed AND deadline >= :now",
             scope=scope.key,
-            id=lease,
         )
-        return self._cursor.rowcount
+
+    def grant(self, lease: Lease) -> None:
+        """Give the lease its slots, and tell its worker."""
+        counts = [self.count(limit.scope) for limit in lease.limits]
+        over = (
+            limit.observed and count >= limit.capacity
+            for limit, count in zip(lease.limits, counts, strict=True)
+        )
+        lease = replace(lease, apart=any(over))
+        self.hold(lease)
+        self._do(
+            "INSERT INTO grants_1 VALUES (:worker, :id, :apart, :counts)",
+            worker=lease.worker,
+            id=lease.id,
+            apart=lease.apart,
+            counts=" ".join(map(str, counts)),
+        )
+        self.woken.add(lease.worker)
+
+    def take_grants(self, worker: str) -> Sequence[Grant]:
+        """Return what was given to those that wait in `worker`, and tell of it no more."""
+        found = self._do(
+            "SELECT id, apart, counts FROM grants_1 WHERE worker = :worker", worker=worker
+        ).fetchall()
+        if found:
+            self._do("DELETE FROM grants_1 WHERE worker = :worker", worker=worker)
+        return [Grant(id_, bool(apart), tuple(map(int, counts.split()))) for id_, apart, counts in found]
+
+    def lapses_at(self, scope: Scope) -> int:
+        """Return when the next lease in `scope` lapses; a time to live from now if there is none."""
+        return (
+            self._number(
+                "SELECT MIN(deadline) FROM leases_1 WHERE scope = :scope AND NOT apart AND NOT freed "
+                "AND deadline >= :now",
+                scope=scope.key,
+            )
+            or self._times["deadline"]
+        )
+
+    def is_live(self, worker: str) -> bool:
+        """Whether the worker has called within a time to live."""
+        return bool(
+            self._number("SELECT 1 FROM workers_1 WHERE worker = :worker AND deadline >= :now", worker=worker)
+        )
+
+    def free(self, scopes: Sequence[Scope], lease: str | None) -> int:
+        """Free the slots in `scopes`, of `lease` only if one is named."""
+        freed = 0
+        for scope in scopes:
+            self._do(
+                "UPDATE leases_1 SET freed = 1, deadline = :deadline WHERE scope = :scope "
+                "AND (:id IS NULL OR id = :id) AND NOT freed AND deadline >= :now",
+                scope=scope.key,
+                id=lease,
+            )
+            freed += self._cursor.rowcount
+        self.serve(scopes)
+        return freed
 
     def holdings(self) -> Sequence[Holding]:
         """Return every slot in use."""
@@ -207,19 +302,26 @@ class _Work:
         return [Holding(Scope.parse(scope), *rest) for scope, *rest in rows]
 
     def _forget(self) -> None:
-        for table in _TABLES:
+        for table in (*_TABLES, *line.TABLES):
             self._do(f"DELETE FROM {table}")  # noqa: S608 (our own names)
 
-    def _count(self, limit: Limit) -> int:
-        return self._number(
-            "SELECT COUNT(*) FROM leases_1 WHERE scope = :scope "
-            "AND NOT apart AND NOT freed AND deadline >= :now",
-            scope=limit.scope.key,
+    def _is_waited(self, ask: Ask) -> bool:
+        return ask.patience is not None or not self.line.is_empty()
+
+    def _holding(self, lease: Lease) -> Admitted | None:
+        """Return what the lease holds, None if it holds nothing."""
+        found = self._do(
+            "SELECT MAX(apart) FROM leases_1 WHERE id = :id AND deadline >= :now", id=lease.id
+        ).fetchone()
+        if found[0] is None:
+            return None
+        return Admitted(
+            replace(lease, apart=bool(found[0])), tuple(self.count(limit.scope) for limit in lease.limits)
         )
 
     def _number(self, query: str, **values: object) -> int:
         found = self._do(query, **values).fetchone()
-        return int(found[0]) if found else 0
+        return int(found[0] or 0) if found else 0
 
     def _do(self, statement: str, **values: object) -> sqlite3.Cursor:
         return self._cursor.execute(statement, self._times | values)
@@ -257,6 +359,7 @@ def _connect(path: Path, timeout: float) -> sqlite3.Connection:
         with closing(connection.cursor()) as cursor, _transaction(cursor):
             for name, columns in _TABLES.items():
                 cursor.execute(f"CREATE TABLE IF NOT EXISTS {name} {columns}")
+            line.create(cursor)
     except BaseException:
         connection.close()
         raise

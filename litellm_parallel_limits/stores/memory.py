@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Refused, Scope
+from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Patience, Scope, Waiting
 from litellm_parallel_limits.stores import Holding, Snapshot
+from litellm_parallel_limits.stores.admit import admit, is_apart
+from litellm_parallel_limits.stores.exchange import Ask, Stands
+from litellm_parallel_limits.stores.line import Line, Ticks, create
 
 _Kind = Literal["held", "apart", "freed"]
 _KINDS: tuple[_Kind, ...] = ("held", "apart", "freed")
@@ -39,6 +44,9 @@ class MemoryStore:
         self._clock = clock
         # Within a place the slots stand in the order of their deadlines: all live equally long.
         self._places: dict[tuple[str, _Kind], dict[str, _Slot]] = {}
+        self._waiting: dict[str, asyncio.Future[Admitted]] = {}
+        self._ticks = Ticks(clock)
+        self._waiters: sqlite3.Connection | None = None
 
     def now_ms(self) -> int:
         """Return the clock's time in milliseconds."""
@@ -46,35 +54,44 @@ class MemoryStore:
 
     async def acquire(self, lease: Lease) -> Answer:
         """Take one slot in each of the lease's limits, or none where an enforced one is full."""
-        counts = tuple(self._count((limit.scope.key, "held")) for limit in lease.limits)
-        full = [
-            (limit, count)
-            for limit, count in zip(lease.limits, counts, strict=True)
-            if count >= limit.capacity
-        ]
-        for limit, count in full:
-            if not limit.observed:
-                return Refused(limit, count)
-        lease = replace(lease, apart=bool(full))
-        self._hold(lease)
-        return Admitted(lease, tuple(count + 1 for count in counts))
+        answer = self._admit(Ask(lease), self._line(()) if self._waiting else None)
+        assert not isinstance(answer, Stands)  # noqa: S101 (nobody waits without patience)
+        return answer
+
+    async def wait(self, lease: Lease, patience: Patience) -> Answer | Waiting:
+        """Take the lease's slots, or let it wait for them if all that are full allow it."""
+        answer = self._admit(Ask(lease, patience), self._line(()))
+        if not isinstance(answer, Stands):
+            return answer
+        turn: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
+        self._waiting[lease.id] = turn
+        return Waiting(lease, answer.limit, answer.in_flight, answer.waiting, turn)
 
     def release(self, lease: Lease) -> None:
-        """Free every slot of the lease."""
+        """Free every slot of the lease, or let it wait no longer."""
         for limit in lease.limits:
             for kind in _KINDS:
                 self._drop((limit.scope.key, kind), lease.id)
+        if self._waiting:
+            opened = self._line(()).leave(lease.id) if self._waiting.pop(lease.id, None) else ()
+            self._line([limit.scope for limit in (*lease.limits, *opened)])
 
     async def renew(self, leases: Sequence[Lease]) -> None:
         """Let the leases live a full time to live from now."""
         self._forget_lapsed()
         for lease in leases:
             self._hold(lease)
+        if self._waiting:
+            self._line(())
 
     async def snapshot(self) -> Snapshot:
         """Return every slot in use."""
         self._forget_lapsed()
-        return Snapshot(self.now_ms(), tuple(Holding.of(slot.lease, slot.limit) for slot in self._used()))
+        held = tuple(Holding.of(slot.lease, slot.limit) for slot in self._used())
+        if not self._waiting:
+            return Snapshot(self.now_ms(), held)
+        line = self._line(())
+        return Snapshot(self.now_ms(), held, waiting={slot.scope: line.waiting(slot.scope) for slot in held})
 
     async def free(self, *, scope: Scope | None = None, lease: str | None = None) -> int:
         """Free the slots in `scope`, of `lease`, or of `lease` in `scope`, and return how many there were."""
@@ -89,7 +106,48 @@ class MemoryStore:
         for slot in meant:
             self._drop((slot.limit.scope.key, _kind(slot.lease, slot.limit)), slot.lease.id)
             self._put("freed", slot.lease, slot.limit)
+        if self._waiting:
+            self._line([slot.limit.scope for slot in meant])
         return len(meant)
+
+    def count(self, scope: Scope) -> int:
+        """Return how many leases are compared with a limit of `scope`."""
+        return self._count((scope.key, "held"))
+
+    def grant(self, lease: Lease) -> None:
+        """Give the lease its slots, and tell who waits."""
+        counts = [self.count(limit.scope) for limit in lease.limits]
+        lease = replace(lease, apart=is_apart(zip(lease.limits, counts, strict=True)))
+        self._hold(lease)
+        turn = self._waiting.pop(lease.id)
+        if not turn.done():  # else it is about to leave
+            turn.set_result(Admitted(lease, tuple(count + 1 for count in counts)))
+
+    def lapses_at(self, scope: Scope) -> int:
+        """Return when the next lease in `scope` lapses; a time to live from now if there is none."""
+        self.count(scope)
+        slots = self._places.get((scope.key, "held"))
+        deadline = next(iter(slots.values())).deadline if slots else self._clock() + self._ttl
+        return int(deadline * 1000)
+
+    def is_live(self, worker: str) -> bool:  # noqa: ARG002 (who asks)
+        """Return that this process lives."""
+        return True
+
+    def _admit(self, ask: Ask, line: Line | None) -> Answer | Stands:
+        answer = admit(ask, self, line)
+        if isinstance(answer, Admitted):
+            self._hold(answer.lease)
+        return answer
+
+    def _line(self, freed: Sequence[Scope]) -> Line:
+        """Return those that wait, after a turn for whoever can use what was freed or has lapsed."""
+        if self._waiters is None:
+            self._waiters = sqlite3.connect(":memory:", isolation_level=None)
+            create(self._waiters.cursor())
+        line = Line(self._waiters.cursor(), self, now=self.now_ms(), tick=self._ticks)
+        line.serve(freed)
+        return line
 
     def _used(self) -> list[_Slot]:
         return [

@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
-from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Refused, Scope
+from litellm_parallel_limits.limits import LONGEST_WAIT_SECONDS, Answer, Lease, Limit, Scope
 from litellm_parallel_limits.stores import Holding
-from litellm_parallel_limits.stores.exchange import Exchange, Reply, settling_seconds
+from litellm_parallel_limits.stores.exchange import (
+    Ask,
+    Exchange,
+    Grant,
+    Reply,
+    Stands,
+    refused_of,
+    settling_seconds,
+)
+from litellm_parallel_limits.stores.order import MOST_PASSES, MOST_TURNS, PRIORITY_SECONDS, lane
 
 ROOT = "{litellm_parallel_limits}"
 """Begins every key. One hash tag for all, so that one call may touch them all on a Redis Cluster."""
 
 MOST_PLACES = 500
 """Keys looked at in one call: about 0.4 ms of Redis."""
+
+LISTEN_MS = 500
+"""For which one call waits to be told of turns: less than the time-out of its connection."""
+
+MOST_GRANTS = 100
+"""Told of in one reply."""
+
+LONGEST_WAIT_MS = int(LONGEST_WAIT_SECONDS * 1000)
 
 _LUA = files("litellm_parallel_limits.stores") / "lua"
 
@@ -42,6 +59,14 @@ class RedisClient(Protocol):
         ...
 
 
+class Listener(Protocol):
+    """What is used of a client that listens."""
+
+    def xread(self, streams: Any, *, count: int, block: int | None) -> Awaitable[Any]:
+        """Return what is new in `streams`, waiting for it `block` ms if there is nothing."""
+        ...
+
+
 @dataclass(slots=True)
 class _Command:
     """The keys and arguments of one call; a key is named by its place."""
@@ -58,17 +83,25 @@ class _Command:
 
 
 class RedisBackend:
-    """Keeps leases in Redis, each for `ttl` seconds unless renewed. `prefix` comes before every key."""
+    """Keeps leases in Redis, each for `ttl` seconds unless renewed. `prefix` comes before every key.
+
+    `listener` is a client for those that wait: its connection is taken while there is nothing to tell.
+    """
 
     name = "redis"
 
-    def __init__(self, client: RedisClient, *, ttl: float, prefix: str = "") -> None:
+    def __init__(
+        self, client: RedisClient, listener: Listener | None = None, *, ttl: float, prefix: str = ""
+    ) -> None:
         self._client = client
+        self._listener = listener
+        self._last_told = "0"
         self._ttl_ms = int(ttl * 1000)
         self._settling_ms = int(settling_seconds(ttl) * 1000)
         self._root = prefix + ROOT
-        self._run_exchange, self._run_snapshot, self._run_free = (
-            _script(client, name) for name in ("exchange", "snapshot", "free")
+        self._run_exchange, self._run_snapshot, self._run_waiting, self._run_free = (
+            _script(client, *names)
+            for names in (("leases", "queue", "exchange"), ("snapshot",), ("waiting",), ("free",))
         )
 
     def now_ms(self) -> int:
@@ -78,9 +111,24 @@ class RedisBackend:
     async def exchange(self, exchange: Exchange) -> Reply:
         """Carry out a call as one."""
         command = self._command(exchange)
-        now, workers, epoch, *answers = await self._run_exchange(command.keys, command.args)
-        told = zip(exchange.admissions, answers, strict=True)
-        return Reply(int(now), workers, int(epoch), [_answer(lease, answer) for lease, answer in told])
+        now, workers, epoch, alarm, *answers = await self._run_exchange(command.keys, command.args)
+        told = zip(exchange.asks, answers, strict=True)
+        return Reply(int(now), workers, int(epoch), [_answer(*pair) for pair in told], int(alarm))
+
+    async def grants(self, worker: str) -> AsyncGenerator[Sequence[Grant], None]:
+        """Yield what those are given that wait in `worker`, as it is given; an empty list now and then."""
+        assert self._listener is not None  # noqa: S101 (nobody waits without)
+        stream, block = self._key("wake", worker), None  # at first only to see that it can be listened to
+        while True:
+            found = await self._listener.xread({stream: self._last_told}, count=MOST_GRANTS, block=block)
+            entries, block = _entries(found), LISTEN_MS
+            self._last_told = _text(entries[-1][0]) if entries else self._last_told
+            yield [_grant(id_, told) for _, fields in entries for id_, told in fields.items()]
+
+    async def waiting(self, scopes: Sequence[Scope]) -> Sequence[int]:
+        """Return how many wait that came for a slot in each of `scopes`."""
+        keys = [self._key("workers"), *(self._key("waiting", scope.key) for scope in scopes)]
+        return [int(number) for number in await self._run_waiting(keys, ())]
 
     async def holdings(self) -> AsyncIterator[Sequence[Holding]]:
         """Yield every slot in use, some at a time."""
@@ -94,13 +142,16 @@ class RedisBackend:
 
     async def free(self, scopes: Sequence[Scope], lease: str | None) -> int:
         """Free the slots in `scopes`, of `lease` only if one is named, and return how many there were."""
-        keys = [self._key(kind, scope.key) for scope in scopes for kind in ("lease", "apart")]
-        return int(await self._run_free(keys, (self._ttl_ms, _quoted([lease]) + ":" if lease else "")))
+        keys = [self._key("alarms")]
+        keys += (self._key(kind, scope.key) for scope in scopes for kind in ("lease", "apart"))
+        meant = _quoted([lease]) + ":" if lease else ""
+        return int(await self._run_free(keys, (self._ttl_ms, meant, *(scope.key for scope in scopes))))
 
     def _command(self, exchange: Exchange) -> _Command:
         keys = [self._key("workers"), self._key("scopes"), self._key("worker", exchange.worker)]
         command = _Command([*keys, self._key("epoch")], [self._ttl_ms, self._settling_ms])
         args = command.args
+        args += (self._root, LONGEST_WAIT_MS, PRIORITY_SECONDS * 1_000_000, MOST_PASSES, MOST_TURNS)
         args += (
             exchange.worker,
             exchange.number,
@@ -108,22 +159,35 @@ class RedisBackend:
             int(exchange.lately),
             exchange.epoch,
         )
+        args.append(len(exchange.leaving))
+        for ask in exchange.leaving:
+            args += (*_waiter(ask), len(ask.lease.limits))
         released = _slots(exchange.releases)
         args.append(len(released))
         for lease, limit in released:
-            args += (*self._places(command, limit), _member(lease, limit))
+            args += (*self._places(command, limit), limit.scope.key, _member(lease, limit))
         renewed = _slots(exchange.renewals)
         args.append(len(renewed))
         for lease, limit in renewed:
             place = command.place(self._key("apart" if lease.is_apart(limit) else "lease", limit.scope.key))
             args += (place, limit.scope.key, _member(lease, limit))
-        args.append(len(exchange.admissions))
-        for lease in exchange.admissions:
-            args.append(len(lease.limits))
-            for limit in lease.limits:
-                args += (*self._places(command, limit), limit.scope.key, _member(lease, limit))
-                args += (limit.capacity, int(limit.observed))
+        args.append(len(exchange.asks))
+        for ask in exchange.asks:
+            self._add_ask(command, ask)
         return command
+
+    def _add_ask(self, command: _Command, ask: Ask) -> None:
+        args, patience = command.args, ask.patience
+        if patience is None:
+            args.append("")
+        else:
+            args += (*_waiter(ask), patience.priority, int(patience.waited * 1e6))
+        args.append(len(ask.lease.limits))
+        for limit in ask.lease.limits:
+            args += (*self._places(command, limit), limit.scope.key, _member(ask.lease, limit))
+            args += (limit.capacity, int(limit.observed))
+            wait = limit.wait if patience is not None and limit.may_be_waited_for else None
+            args += ("",) if wait is None else (wait.most, wait.flow)
 
     def _places(self, command: _Command, limit: Limit) -> tuple[int, int]:
         """Return where a lease has its slot in `limit`, and where one that is apart: only if observed."""
@@ -134,8 +198,8 @@ class RedisBackend:
         return f"{self._root}:{kind}:{scope}" if scope else f"{self._root}:{kind}"
 
 
-def _script(client: RedisClient, name: str) -> Script:
-    script: Script = client.register_script((_LUA / f"{name}.lua").read_text())
+def _script(client: RedisClient, *names: str) -> Script:
+    script: Script = client.register_script("\n".join((_LUA / f"{name}.lua").read_text() for name in names))
     return script
 
 
@@ -143,13 +207,36 @@ def _slots(leases: Iterable[Lease]) -> list[tuple[Lease, Limit]]:
     return [(lease, limit) for lease in leases for limit in lease.limits]
 
 
-def _answer(lease: Lease, told: Sequence[int]) -> Answer | None:
+def _answer(ask: Ask, told: Sequence[int]) -> Answer | Stands | None:
     if not told:
         return None
-    refused, apart, *counts = told
-    if refused:
-        return Refused(lease.limits[refused - 1], counts[refused - 1])
-    return Admitted(replace(lease, apart=bool(apart)), tuple(count + 1 for count in counts))
+    refused, apart, waiting, *counts = told
+    if not refused:
+        return Grant(ask.lease.id, bool(apart), tuple(counts)).to(ask.lease)
+    limit, in_flight = ask.lease.limits[abs(refused) - 1], counts[abs(refused) - 1]
+    if refused < 0:
+        return Stands(limit, in_flight, waiting)
+    return refused_of(ask, limit, in_flight, waiting)
+
+
+def _entries(found: Any) -> Sequence[Any]:
+    """Return what is new in the only stream, as either protocol of Redis tells it."""
+    if isinstance(found, Mapping):  # RESP3
+        return [entry for entries in found.values() for some in entries for entry in some]
+    return [entry for _, entries in found for entry in entries]
+
+
+def _grant(id_: bytes | str, told: bytes | str) -> Grant:
+    apart, *counts = map(int, _text(told).split())
+    return Grant(_text(id_), bool(apart), tuple(counts))
+
+
+def _waiter(ask: Ask) -> tuple[str, str]:
+    """Return the text that stands for one who waits, and the lane in which it does."""
+    lease = ask.lease
+    assert ask.patience is not None  # noqa: S101 (else it does not wait)
+    told = _quoted([lease.id, lease.worker, str(lease.started_ms), lease.model])
+    return told, lane(lease.limits, ask.patience)
 
 
 def _member(lease: Lease, limit: Limit) -> str:

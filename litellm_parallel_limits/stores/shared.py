@@ -13,9 +13,18 @@ from typing import TypeVar
 from litellm_parallel_limits.background import start
 from litellm_parallel_limits.deadlines import in_time, wait
 from litellm_parallel_limits.errors import LeasesLostError, StoreError
-from litellm_parallel_limits.limits import Answer, Lease, Scope
+from litellm_parallel_limits.limits import Answer, Lease, Patience, Scope, Waiting
 from litellm_parallel_limits.stores import Holding, Snapshot
-from litellm_parallel_limits.stores.exchange import UNKNOWN, Backend, Exchange, Reply, settling_seconds
+from litellm_parallel_limits.stores.exchange import (
+    UNKNOWN,
+    Ask,
+    Backend,
+    Exchange,
+    Reply,
+    Stands,
+    settling_seconds,
+)
+from litellm_parallel_limits.stores.turns import Turns
 
 MOST_ADMISSIONS = 128
 """In one call: a bound on how long Redis is busy with it (about 1 ms at four limits each)."""
@@ -37,8 +46,8 @@ _T = TypeVar("_T")
 class _Admission:
     """A request for slots: `sent` once a call that asks for them was made, which may be carried out."""
 
-    lease: Lease
-    answer: asyncio.Future[Answer | StoreError]
+    ask: Ask
+    answer: asyncio.Future[Answer | Stands | StoreError]
     sent: bool = False
 
 
@@ -46,6 +55,7 @@ class _Admission:
 class _Batch:
     """What goes to the backend in one call, and who waits for it."""
 
+    leaving: dict[str, Ask]
     releases: dict[str, tuple[Lease, float]]
     renewals: dict[str, Lease]
     renewing: list[asyncio.Future[StoreError | None]] = field(default_factory=list)
@@ -73,6 +83,9 @@ class SharedStore:
         self._renewals: OrderedDict[str, Lease] = OrderedDict()
         self._renewing: list[asyncio.Future[StoreError | None]] = []
         self._admissions: OrderedDict[str, _Admission] = OrderedDict()
+        self._leaving: OrderedDict[str, Ask] = OrderedDict()
+        self._turns = Turns(backend, worker, pause=PAUSE_SECONDS)
+        self._alarm: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._failing_since: float | None = None
@@ -106,31 +119,53 @@ class SharedStore:
 
     async def acquire(self, lease: Lease) -> Answer:
         """Take one slot in each of the lease's limits, or none where an enforced one is full."""
+        answer = await self._asked(Ask(lease))
+        assert not isinstance(answer, Stands)  # noqa: S101 (nobody waits without patience)
+        return answer
+
+    async def wait(self, lease: Lease, patience: Patience) -> Answer | Waiting:
+        """Take the lease's slots, or let it wait for them if all that are full allow it."""
+        if not await self._turns.are_told(self._timeout):
+            return await self.acquire(lease)
+        ask = Ask(lease, patience)
+        turn = self._turns.expect(ask)
+        try:
+            answer = await self._asked(ask)
+        except BaseException:
+            self._turns.forget(lease)
+            raise
+        if isinstance(answer, Stands):
+            return Waiting(lease, answer.limit, answer.in_flight, answer.waiting, turn)
+        self._turns.forget(lease)
+        return answer
+
+    async def _asked(self, ask: Ask) -> Answer | Stands:
         if self._is_lost:
             raise LeasesLostError("what this worker holds has not been renewed since leases were lost")
         began = time.monotonic()
-        answer: asyncio.Future[Answer | StoreError] = asyncio.get_running_loop().create_future()
-        self._admissions[lease.id] = _Admission(lease, answer)
+        answer: asyncio.Future[Answer | Stands | StoreError] = asyncio.get_running_loop().create_future()
+        self._admissions[ask.lease.id] = _Admission(ask, answer)
         self._send()
         try:
             await wait(self._timeout, answer)
             outcome = answer.result() if answer.done() else StoreError(f"no answer in {self._timeout:g} s")
             if isinstance(outcome, StoreError):
                 raise outcome
-            if (
-                time.monotonic() - began > self._ttl / 3
-            ):  # held up: it may have lapsed, and the others with it
+            if time.monotonic() - began > self._ttl / 3:  # held up: it may have lapsed, and others with it
                 raise LeasesLostError("the answer came a heartbeat ago")
         except BaseException:
-            self.release(lease)  # it may have been granted, or be granted yet
+            self.release(ask.lease)  # it may have been granted, or be granted yet
             raise
         return outcome
 
     def release(self, lease: Lease) -> None:
-        """Free every slot of the lease, with the next call."""
+        """Free every slot of the lease, or let it wait no longer, with the next call."""
         self._renewals.pop(lease.id, None)
         asked = self._admissions.pop(lease.id, None)
+        waited = self._turns.forget(lease)
         if asked is None or asked.sent:
+            if waited is not None:
+                self._leaving[lease.id] = waited
             self._releases[lease.id] = (lease, time.monotonic() + self._ttl)
             self._send()
 
@@ -150,7 +185,9 @@ class SharedStore:
         pages = self._backend.holdings()
         while (page := await self._ask(anext(pages, None))) is not None:
             found += page
-        return Snapshot(self.now_ms(), tuple(found))
+        scopes = list(dict.fromkeys(slot.scope for slot in found))
+        waiting = zip(scopes, await self._ask(self._backend.waiting(scopes)), strict=True)
+        return Snapshot(self.now_ms(), tuple(found), waiting=dict(waiting))
 
     async def free(self, *, scope: Scope | None = None, lease: str | None = None) -> int:
         """Free the slots in `scope`, of `lease`, or of `lease` in `scope`, and return how many there were."""
@@ -174,7 +211,7 @@ class SharedStore:
             self._sending = start(self._send_all())
 
     async def _send_all(self) -> None:
-        while self._releases or self._renewing or self._admissions:
+        while self._leaving or self._releases or self._renewing or self._admissions:
             began = time.monotonic()
             batch = self._next_batch()
             try:
@@ -199,10 +236,15 @@ class SharedStore:
 
     def _next_batch(self) -> _Batch:
         now = time.monotonic()
+        leaving = _take(self._leaving, MOST_ADMISSIONS, lambda _: 1)
         releases = _take(self._releases, MOST_SLOTS, lambda release: len(release[0].limits))
         renewals = _take(self._renewals, MOST_SLOTS, lambda lease: len(lease.limits))
-        batch = _Batch({id_: release for id_, release in releases.items() if release[1] > now}, renewals)
-        if not self._releases and not self._renewals:  # who is new comes after what is told before
+        batch = _Batch(
+            leaving, {id_: release for id_, release in releases.items() if release[1] > now}, renewals
+        )
+        if (
+            not self._leaving and not self._releases and not self._renewals
+        ):  # who is new comes after what is told before
             batch.renewing, self._renewing = self._renewing, []
             batch.admissions = _take(self._admissions, MOST_ADMISSIONS, lambda _: 1)
         for admission in batch.admissions.values():
@@ -218,14 +260,18 @@ class SharedStore:
             self._acknowledged if lately or batch.renewals else 0,
             lately,
             self._epoch,
+            list(batch.leaving.values()),
             [lease for lease, _ in batch.releases.values()],
             list(batch.renewals.values()),
-            [admission.lease for admission in batch.admissions.values()],
+            [admission.ask for admission in batch.admissions.values()],
         )
 
     def _answered(self, batch: _Batch, reply: Reply, began: float) -> None:
         self._failing_since = None
+        if began - self._acknowledged_at > self._ttl:  # the others took us for dead
+            self._turns.lose(LeasesLostError("nothing was heard of this worker for a time to live"))
         self._acknowledged, self._acknowledged_at = self._number, began
+        self._call_again(reply)
         now = time.monotonic()
         self._ahead_ms = reply.now_ms - int(now * 1000)
         age = (reply.now_ms - reply.epoch) / 1000 if reply.epoch > 0 else math.inf
@@ -247,6 +293,20 @@ class SharedStore:
         asked = [*batch.admissions.values(), *self._admissions.values()]
         self._admissions.clear()
         _set_all((admission.answer for admission in asked), LeasesLostError("leases were lost"))
+        self._turns.lose(LeasesLostError("leases were lost"))
+
+    def _call_again(self, reply: Reply) -> None:
+        """Call when leases may have lapsed that others wait for, if none does so before."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if reply.alarm_ms and self._turns:
+            seconds = (reply.alarm_ms + 1 - reply.now_ms) / 1000
+            self._alarm = asyncio.get_running_loop().call_later(max(0.0, seconds), self._call)
+
+    def _call(self) -> None:
+        self._renewing.append(asyncio.get_running_loop().create_future())
+        self._send()
 
     def _failed(self, batch: _Batch, error: StoreError, began: float) -> None:
         """Try again, but for no longer than anyone waits."""
@@ -255,6 +315,7 @@ class SharedStore:
         if time.monotonic() + PAUSE_SECONDS - self._failing_since >= self._timeout:
             self._give_up(batch, error)
             return
+        self._leaving = OrderedDict({**batch.leaving, **self._leaving})
         released = {**batch.releases, **self._releases}
         self._releases = OrderedDict(released)
         self._renewals = OrderedDict(_without(released, {**batch.renewals, **self._renewals}))
@@ -264,6 +325,7 @@ class SharedStore:
     def _give_up(self, batch: _Batch, error: StoreError) -> None:
         """Tell everybody who waits; what was released is still to be told."""
         self._failing_since = None
+        self._leaving = OrderedDict({**batch.leaving, **self._leaving})
         self._releases = OrderedDict({**batch.releases, **self._releases})
         asked = [*batch.admissions.values(), *self._admissions.values()]
         _set_all((admission.answer for admission in asked), error)

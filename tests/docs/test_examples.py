@@ -64,7 +64,7 @@ def test_every_document_is_json(text: str) -> None:
 def test_every_setting_is_in_the_reference() -> None:
     """The tables of settings leave nothing out, and tell the defaults."""
     reference = (TOP / "docs" / "reference.md").read_text()
-    of_the_section, of_a_limit, of_a_deployment = re.findall(
+    of_the_section, of_a_limit, of_a_deployment, of_waiting = re.findall(
         r"^\| setting.*?\n\n|^\| entry.*?\n\n", reference, re.MULTILINE | re.DOTALL
     )
     defaults = dict(re.findall(r"^\| `(\w+)` \| `?([^|`]*)`? \|", of_the_section, re.MULTILINE))
@@ -73,7 +73,12 @@ def test_every_setting_is_in_the_reference() -> None:
         name: "none" if field.default in {None, ()} else field.default
         for name, field in Settings.model_fields.items()
     }
-    for table, settings in ((of_a_limit, LimitSettings), (of_a_deployment, DeploymentSettings)):
+    tables = (
+        (of_a_limit, LimitSettings),
+        (of_a_deployment, DeploymentSettings),
+        (of_waiting, WaitSettings),
+    )
+    for table, settings in tables:
         assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == settings.model_fields.keys()
 
 

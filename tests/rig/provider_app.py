@@ -301,7 +301,7 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _ending(send: Send, end: Callable[[], None]) -> Send:
-    """Return `send` that calls `end` before the last piece goes out: a client may be quicker than its sender."""
+    """Return `send` that calls `end` before the last piece goes out: the client may be quicker than us."""
 
     async def send_or_end(message: Message) -> None:
         if message["type"] == "http.response.body" and not message.get("more_body"):

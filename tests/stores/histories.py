@@ -50,6 +50,8 @@ class Watched:
         self.name = backend.name
         self.now_ms = backend.now_ms
         self.holdings = backend.holdings
+        self.grants = backend.grants
+        self.waiting = backend.waiting
         self._backend = backend
         self._history = history
 
@@ -140,7 +142,7 @@ class History:
         epoch = self._epochs.setdefault(reply.epoch, told.epoch)
         self.expect(epoch == told.epoch, f"{epoch} goes on instead of {told.epoch}")
         self.expect((reply.epoch < 0) == told.epoch.is_first, f"epoch {reply.epoch} is {told.epoch}")
-        self._answers |= dict(zip((lease.id for lease in exchange.admissions), told.answers, strict=True))
+        self._answers |= dict(zip((ask.lease.id for ask in exchange.asks), told.answers, strict=True))
         return is_new
 
     def expect(self, is_so: bool, what_else: str) -> None:  # noqa: FBT001
@@ -319,7 +321,7 @@ class History:
         if self._late:
             call = self._late.pop(self._chance.randrange(len(self._late)))
             self._tell(f"call {call.number} of {call.worker} arrives late")
-            self._ghosts |= {lease.id for lease in (*call.admissions, *call.renewals)}
+            self._ghosts |= {lease.id for lease in (*(ask.lease for ask in call.asks), *call.renewals)}
             await asyncio.gather(self._backend.exchange(call), return_exceptions=True)
 
     async def _lose(self, perils: Perils) -> None:

@@ -130,7 +130,7 @@ class Reference:
                 self.slots.renew(lease)
         is_settled = epoch.is_first or self.slots.now - epoch.begun >= settling_seconds(TTL)
         admits = known == epoch or (known is None and is_settled)
-        answers = [self.slots.acquire(lease) if admits else None for lease in exchange.admissions]
+        answers = [self.slots.acquire(ask.lease) if admits else None for ask in exchange.asks]
         return Told(len(self._calls), epoch, answers)
 
     def age(self, seconds: float) -> None:

@@ -24,6 +24,8 @@ class Road:
         self.now_ms = backend.now_ms
         self.holdings = backend.holdings
         self.free = backend.free
+        self.grants = backend.grants
+        self.waiting = backend.waiting
         self.calls: list[Exchange] = []
         self.mishaps: deque[Mishap] = deque()
         self.usual: Mishap = arrived

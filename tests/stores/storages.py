@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ from fakeredis import FakeAsyncRedis, FakeServer
 from redis.asyncio import Redis
 
 from litellm_parallel_limits.limits import Scope
-from litellm_parallel_limits.stores import Holding, Store, shared
-from litellm_parallel_limits.stores.exchange import Backend, Exchange, Reply
+from litellm_parallel_limits.stores import Holding, Store, line, shared
+from litellm_parallel_limits.stores.exchange import Backend, Exchange, Grant, Reply
 from litellm_parallel_limits.stores.host import HostBackend
 from litellm_parallel_limits.stores.memory import MemoryStore
 from litellm_parallel_limits.stores.redis import RedisBackend, RedisClient
@@ -93,6 +94,10 @@ class Perils(Protocol):
 
     async def save(self) -> Any:
         """Return its state."""
+        ...
+
+    async def lines(self) -> set[str]:
+        """Return the places in which something is kept of those that wait."""
         ...
 
     async def restore(self, state: Any) -> None:
@@ -184,8 +189,18 @@ class OneWorker:
         for released in exchange.releases:
             self._store.release(released)
         await self._store.renew(exchange.renewals)
-        answers = [await self._store.acquire(wanted) for wanted in exchange.admissions]
+        answers = [await self._store.acquire(ask.lease) for ask in exchange.asks]
         return Reply(self.now_ms(), self._store.workers, -1, answers)
+
+    async def grants(self, worker: str) -> AsyncGenerator[Sequence[Grant], None]:  # noqa: ARG002 (nobody waits)
+        """Tell nobody anything."""
+        while True:
+            yield []
+            await asyncio.sleep(TTL)
+
+    async def waiting(self, scopes: Sequence[Scope]) -> Sequence[int]:
+        """Return that nobody waits."""
+        return [0] * len(scopes)
 
     async def holdings(self) -> AsyncIterator[Sequence[Holding]]:
         """Yield every slot in use."""
@@ -227,6 +242,10 @@ class InFile:
         await self.age(MOMENT)
         for file in self.path.parent.glob(f"{self.path.name}*"):
             file.unlink()
+
+    async def lines(self) -> set[str]:
+        """Return the tables of those that wait that are not empty."""
+        return {name for name, rows in (await self.save()).items() if name in line.TABLES and rows}
 
     async def save(self) -> Tables:
         """Return what is in the file."""
@@ -278,6 +297,11 @@ class Later:
         found: Awaitable[Any] = self._client.zrange(name, start, end)
         return found
 
+    def xread(self, streams: Any, *, count: int, block: int | None) -> Awaitable[Any]:
+        """Return what is new in streams."""
+        found: Awaitable[Any] = self._client.xread(streams, count=count, block=block)
+        return found
+
 
 class InRedis:
     """A database of a Redis, or of what behaves like one."""
@@ -292,7 +316,7 @@ class InRedis:
 
     def backend(self) -> RedisBackend:
         """Return a worker's way to it."""
-        return RedisBackend(self.later, ttl=TTL)
+        return RedisBackend(self.later, self.later, ttl=TTL)
 
     def store(self, worker: str = "w1") -> SharedStore:
         """Return this worker's store."""
@@ -311,6 +335,11 @@ class InRedis:
         """Empty the database. That takes a moment."""
         await self.age(MOMENT)
         await self.client.flushdb()
+
+    async def lines(self) -> set[str]:
+        """Return the kinds of keys of those that wait that are there."""
+        kinds = {key.decode().split(":")[1] for key in await self.client.keys()}
+        return kinds - {"lease", "apart", "workers", "scopes", "worker", "epoch", "wake"}
 
     async def save(self) -> RedisState:
         """Return every key with its end and its value."""
@@ -353,7 +382,7 @@ def redis_store(
 
 def tables(connection: sqlite3.Connection) -> list[str]:
     """Return the names of all tables of a file."""
-    return [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
+    return [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
 
 
 @asynccontextmanager

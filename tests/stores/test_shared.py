@@ -53,6 +53,11 @@ def named(leases: Sequence[Lease]) -> list[str]:
     return [lease.id for lease in leases]
 
 
+def asked(call: Exchange) -> list[str]:
+    """Return the ids of the leases that a call asks for."""
+    return named([ask.lease for ask in call.asks])
+
+
 async def answering(store: SharedStore) -> None:
     """Return once a store answers again: the call that failed last may not be given up yet."""
     await until(lambda: answers(store), PATIENCE, lambda: "the store does not answer")
@@ -156,7 +161,7 @@ async def test_failure_is_tried_again_until_the_deadline(
     road.usual = lost_after_a_second
     with pytest.raises(StoreError):
         await patient.acquire(lease(limit()))
-    assert len([call for call in road.calls if call.admissions]) == PATIENCE
+    assert len([call for call in road.calls if call.asks]) == PATIENCE
 
 
 async def test_old_failure_shortens_no_deadline(
@@ -193,7 +198,7 @@ async def test_what_was_given_up_is_given_back(hasty: SharedStore, road: Road, m
     assert await holders(hasty) == {}
     assert await has_room(hasty, limit())
     assert any(given_up.id in named(call.releases) for call in road.calls)
-    assert not any(call.admissions for call in road.calls[-3:] if given_up.id in named(call.admissions))
+    assert not any(call.asks for call in road.calls[-3:] if given_up.id in asked(call))
 
 
 class Held:
@@ -221,7 +226,7 @@ async def test_who_leaves_is_not_asked_for_again(
     await road.called(1)
     await _in_turn(leaving.cancel, held.go.set, is_late=is_late)
     assert await holders(patient) == {}
-    assert [named(call.admissions) for call in road.calls[1:]] == [[]] * len(road.calls[1:])
+    assert [asked(call) for call in road.calls[1:]] == [[]] * len(road.calls[1:])
     assert wanted.id in named(road.calls[1].releases)
     await asyncio.gather(leaving, return_exceptions=True)
 

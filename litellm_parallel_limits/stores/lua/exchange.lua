@@ -1,4 +1,5 @@
--- One exchange of a worker with Redis: releases, then renewals, then admissions, in order.
+-- One exchange of a worker with Redis: releases, then renewals, then admissions, in order. With leases.lua and
+-- queue.lua before it.
 --
 -- KEYS   1  the live workers (sorted set: worker, by deadline)
 --        2  the scopes in use (sorted set: scope, by deadline)
@@ -6,75 +7,29 @@
 --        4  the epoch: when Redis was last found without leases that it had, in ms; below zero if never
 --        5… the leases of a scope (sorted sets: member, by deadline), named below by their index here
 -- ARGV   time to live of a lease and how long an epoch is unsettled, in ms
+--        root of every key, how long anybody may wait at most in ms
+--        what a step of priority is worth in µs, turns to be missed, turns in a call (order.py)
 --        worker, number of this call, number of its last call that was answered (0 if it matters no more),
 --        1 if that was so short ago that Redis must know of it still, epoch that it knows of
---        number of releases,   for each: key, key of those apart, member
+--        number of those who wait no longer, for each: waiter, lane, number of limits
+--        number of releases,   for each: key, key of those apart, scope, member
 --        number of renewals,   for each: key, scope, member
---        number of admissions, for each: number of limits, for each limit:
---            key, key of those apart, scope, member, capacity, 1 if it is only observed
+--        number of admissions, for each:
+--            waiter, or an empty text if it must not wait; if not: lane, priority, µs it has waited
+--            number of limits, for each limit:
+--                key, key of those apart, scope, member, capacity, 1 if it is only observed
+--                how many may wait for it, or an empty text if nobody may; if not: flow
 --        (apart are the slots that enforcement would not have given; the same key where it is enforced)
--- Reply  now in ms, number of live workers, epoch, for each admission:
---            {0 or the index of the limit that refused, 1 if apart, unexpired leases of each limit}
+-- Reply  now in ms, number of live workers, epoch, when this is to be called again for those that wait in ms
+--        or 0, for each admission:
+--            {0 or the index of the limit that refused, below zero if it waits there; 1 if apart; how many
+--             wait there; unexpired leases of each limit}
 --            or {} for each if nobody was admitted, because the worker did not know of the epoch
 --
--- Deadlines are in ms by Redis' own clock, so that no worker's clock matters. A lease is unexpired
--- until its deadline has passed. The score of a slot that an admin has freed is its deadline below zero:
--- its lease may be renewed, and is not counted. A worker numbers its calls upwards. One that arrives after
--- a later one (held up on its way, given up by its sender) is an error and does nothing: it would bring
--- back leases that have been released since. The same call again, from a client that lost the reply, is
--- carried out anew: what it took before is given back first.
-
-local cursor = 0
-
-local function take()
-  cursor = cursor + 1
-  return ARGV[cursor]
-end
-
-local function take_number()
-  return tonumber(take())
-end
-
-local function take_key()
-  return KEYS[take_number()]
-end
-
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local ttl, settling = take_number(), take_number()
-local deadline = now + ttl
-
--- Adds `member` until `deadline`; the key vanishes with the last deadline in it.
-local function hold(key, member)
-  redis.call('ZADD', key, deadline, member)
-  if redis.call('PTTL', key) < ttl then
-    redis.call('PEXPIRE', key, ttl + 1)
-  end
-end
-
-local function release(key, apart_key, member)
-  redis.call('ZREM', key, member)
-  if apart_key ~= key then
-    redis.call('ZREM', apart_key, member)
-  end
-end
-
-local function renew(key, member)
-  local score = redis.call('ZSCORE', key, member)
-  hold(key, member)
-  if score and tonumber(score) < 0 then
-    redis.call('ZADD', key, -deadline, member)
-  end
-end
-
--- Drops what has lapsed, freed or not.
-local function prune(key)
-  redis.call('ZREMRANGEBYSCORE', key, '(' .. -now, '(' .. now)
-end
-
-local function unexpired(key)
-  return redis.call('ZCOUNT', key, now, '+inf')
-end
+-- A worker numbers its calls upwards. One that arrives after a later one (held up on its way, given up by its
+-- sender) is an error and does nothing: it would bring back leases that have been released since. The same
+-- call again, from a client that lost the reply, is carried out anew: what it took before is given back
+-- first, but to whom has waited for it.
 
 local worker, call, acknowledged = take(), take_number(), take_number()
 local lately, known = take() == '1', take_number()
@@ -105,8 +60,20 @@ if is_lost(epoch) or (epoch < 0 and known ~= 0 and known ~= epoch) then
   redis.call('SET', KEYS[4], epoch)
 end
 
+-- Turns are given when every worker has had the time to renew what it holds.
+local is_settled = epoch < 0 or now - epoch >= settling
+local freed = {}
+
 for _ = 1, take_number() do
-  release(take_key(), take_key(), take())
+  for _, limit in ipairs(leave(take(), take(), take_number())) do
+    freed[limit.scope] = true
+  end
+end
+
+for _ = 1, take_number() do
+  local key, apart_key, scope = take_key(), take_key(), take()
+  release(key, apart_key, take())
+  freed[scope] = true
 end
 
 -- A call that knows of another epoch was made before leases were lost. It may have been held up since, and
@@ -121,47 +88,96 @@ for _ = 1, take_number() do
   end
 end
 
-local function take_limit()
-  return {
-    key = take_key(), apart_key = take_key(), scope = take(), member = take(),
-    capacity = take_number(), observed = take() == '1',
-  }
+if is_settled then
+  serve(freed)
 end
 
-local function admit(limits)
-  local refused, apart, answer = 0, 0, {0, 0}
+local function take_limit()
+  local limit = {
+    key = take_key(), apart_key = take_key(), scope = take(), member = take(),
+    number = take(), observed = take() == '1', most_waiting = tonumber(take()),
+  }
+  limit.capacity = tonumber(limit.number)
+  if limit.most_waiting then
+    limit.flow = take()
+  end
+  return limit
+end
+
+-- Whether a call before, of which the reply was lost, or somebody's release has given it what it asks for.
+local function holds(limits)
+  local first = limits[1]
+  return redis.call('ZSCORE', first.key, first.member) or redis.call('ZSCORE', first.apart_key, first.member)
+end
+
+local function counts(limits, own)
+  local told, apart, full = {}, 0, {}
+  for index, limit in ipairs(limits) do
+    told[index] = unexpired(limit.key) - own
+    if told[index] >= limit.capacity then
+      prune(limit.key)
+      apart = limit.observed and 1 or apart
+    end
+    if lacks(limit) then
+      full[#full + 1] = index
+    end
+  end
+  return told, apart, full
+end
+
+-- Returns which of the `full` limits to name, below zero if it is to be waited for, and how many wait for it.
+local function outcome_of(limits, full, may_wait)
+  for _, index in ipairs(full) do
+    may_wait = may_wait and limits[index].most_waiting
+    if not may_wait then
+      return index, waiting(limits[index].scope)
+    end
+  end
+  local first = full[1]
+  local number = waiting(limits[first].scope)
+  return number < limits[first].most_waiting and -first or first, number
+end
+
+local function admit(ask)
+  local limits = ask.limits
+  if ask.waiter ~= '' and holds(limits) then
+    local told, apart = counts(limits, 1)
+    return {0, apart, 0, unpack(told)}
+  end
   for _, limit in ipairs(limits) do
     release(limit.key, limit.apart_key, limit.member)
   end
-  for index, limit in ipairs(limits) do
-    local count = unexpired(limit.key)
-    answer[index + 2] = count
-    if count >= limit.capacity then
-      prune(limit.key)
-      if limit.observed then
-        apart = 1
-      elseif refused == 0 then
-        refused = index
-      end
-    end
-  end
-  if refused == 0 then
+  local told, apart, full = counts(limits, 0)
+  if #full == 0 then
     for _, limit in ipairs(limits) do
       hold((limit.observed and apart == 1) and limit.apart_key or limit.key, limit.member)
       hold(KEYS[2], limit.scope)
     end
+    return {0, apart, 0, unpack(told)}
   end
-  answer[1], answer[2] = refused, apart
-  return answer
+  local outcome, number = outcome_of(limits, full, is_settled and ask.waiter ~= '')
+  if outcome < 0 then
+    join(ask, -outcome)
+  end
+  return {outcome, 0, number, unpack(told)}
+end
+
+local function take_ask()
+  local ask = {waiter = take(), limits = {}}
+  if ask.waiter ~= '' then
+    ask.lane, ask.priority, ask.waited = take(), take_number(), take_number()
+  end
+  for index = 1, take_number() do
+    ask.limits[index] = take_limit()
+  end
+  return ask
 end
 
 local admits = known == epoch or (known == 0 and now - epoch >= settling)
-local reply = {now, unexpired(KEYS[1]), epoch}
+local reply = {now, unexpired(KEYS[1]), epoch, 0}
 for _ = 1, take_number() do
-  local limits = {}
-  for index = 1, take_number() do
-    limits[index] = take_limit()
-  end
-  reply[#reply + 1] = admits and admit(limits) or {}
+  local ask = take_ask()
+  reply[#reply + 1] = admits and admit(ask) or {}
 end
+reply[4] = next_alarm()
 return reply

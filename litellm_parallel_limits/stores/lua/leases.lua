@@ -1,0 +1,59 @@
+-- Leases in Redis. Part of exchange.lua, which tells of KEYS and ARGV.
+--
+-- Deadlines are in ms by Redis' own clock, so that no worker's clock matters. A lease is unexpired
+-- until its deadline has passed. The score of a slot that an admin has freed is its deadline below zero:
+-- its lease may be renewed, and is not counted.
+
+local cursor = 0
+
+local function take()
+  cursor = cursor + 1
+  return ARGV[cursor]
+end
+
+local function take_number()
+  return tonumber(take())
+end
+
+local function take_key()
+  return KEYS[take_number()]
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local ttl, settling = take_number(), take_number()
+local root, longest_wait = take(), take_number()
+local priority_step, most_passes, most_turns = take_number(), take_number(), take_number()
+local deadline = now + ttl
+
+-- Adds `member` until `deadline`; the key vanishes with the last deadline in it.
+local function hold(key, member)
+  redis.call('ZADD', key, deadline, member)
+  if redis.call('PTTL', key) < ttl then
+    redis.call('PEXPIRE', key, ttl + 1)
+  end
+end
+
+local function release(key, apart_key, member)
+  redis.call('ZREM', key, member)
+  if apart_key ~= key then
+    redis.call('ZREM', apart_key, member)
+  end
+end
+
+local function renew(key, member)
+  local score = redis.call('ZSCORE', key, member)
+  hold(key, member)
+  if score and tonumber(score) < 0 then
+    redis.call('ZADD', key, -deadline, member)
+  end
+end
+
+-- Drops what has lapsed, freed or not.
+local function prune(key)
+  redis.call('ZREMRANGEBYSCORE', key, '(' .. -now, '(' .. now)
+end
+
+local function unexpired(key)
+  return redis.call('ZCOUNT', key, now, '+inf')
+end

@@ -1,0 +1,337 @@
+-- Those that wait in Redis: `line.py` tells what it is about and does the same in SQL. Part of exchange.lua.
+--
+-- Keys, all below the root. They are told by the data, not by the caller: a slot that comes free is given
+-- to somebody of whom its former holder knows nothing. All have the root's hash tag.
+--   waiters:<lane>               those of a lane (sorted set: waiter, by when it came in µs)
+--   lane:<lane>                  what they have in common (hash): `home`, the scope they came for; `flow`;
+--                                `limits`; `at`, the index of the limit where it stands; `passes`
+--   flow:<number>:<scope>:<flow> the lanes of a flow at a scope and number (sorted set: lane, by its first)
+--   queue:<number>:<scope>       the flows there (sorted set: flow, by when their turn is, in µs)
+--   numbers:<scope>              the numbers at which lanes stand there (sorted set: number, by number)
+--   alarms                       scopes at which lanes stand (sorted set: scope, by when a lease lapses)
+--   closed                       scopes that are kept free for a lane (hash)
+--   waiting:<scope>              how many wait that came for it (hash: number by worker)
+--   wake:<worker>                who of a worker's waiters was admitted (stream)
+-- A waiter is `id:worker:started:model`, a flow `priority:name`, limits `scope number observed` each.
+
+local function key(...)
+  return root .. ':' .. table.concat({...}, ':')
+end
+
+local alarms, closed_scopes = key('alarms'), key('closed')
+local nobody_waits = redis.call('EXISTS', alarms) == 0
+
+-- In µs, and no two in this call the same.
+local ticks = 0
+local function tick()
+  ticks = ticks + 1
+  return time[1] * 1000000 + time[2] + ticks
+end
+
+-- Lets `name` live longer than anybody may wait.
+local function keep(name)
+  if redis.call('PTTL', name) < longest_wait then
+    redis.call('PEXPIRE', name, 2 * longest_wait)
+  end
+end
+
+local function worker_of(waiter)
+  return waiter:match('^[^:]*:([^:]*):')
+end
+
+local function lapses_at(scope)
+  local first = redis.call('ZRANGEBYSCORE', key('lease', scope), now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  return tonumber(first[2] or deadline)
+end
+
+local function is_live(worker)
+  local score = redis.call('ZSCORE', KEYS[1], worker)
+  return score and tonumber(score) >= now
+end
+
+local function parsed(text)
+  local limits = {}
+  for scope, number, observed in text:gmatch('(%S+) (%d+) (%d)') do
+    limits[#limits + 1] = {
+      scope = scope, number = number, capacity = tonumber(number), observed = observed == '1',
+      key = key('lease', scope), apart_key = key(observed == '1' and 'apart' or 'lease', scope),
+    }
+  end
+  return limits
+end
+
+local function find_lane(id)
+  local home, flow, limits, at, passes =
+    unpack(redis.call('HMGET', key('lane', id), 'home', 'flow', 'limits', 'at', 'passes'))
+  return home and {
+    id = id, home = home, flow = flow, text = limits, limits = parsed(limits), at = tonumber(at),
+    passes = tonumber(passes), later = tonumber(flow:match('^-?%d+')) * priority_step,
+  }
+end
+
+local function first_of(lane)
+  local found = redis.call('ZRANGE', key('waiters', lane.id), 0, 0, 'WITHSCORES')
+  return found[1], tonumber(found[2])
+end
+
+-- Whether `scope` is kept free for another than `lane`.
+local function is_closed(scope, lane)
+  local found = redis.call('HGET', closed_scopes, scope)
+  return found and found ~= lane
+end
+
+local function lacks(limit, lane)
+  return not limit.observed and (unexpired(limit.key) >= limit.capacity or is_closed(limit.scope, lane))
+end
+
+local function place_of(lane)
+  local limit = lane.limits[lane.at]
+  return limit.number .. ':' .. limit.scope, limit
+end
+
+local function keep_lane(lane)
+  local place, limit = place_of(lane)
+  for _, name in ipairs({
+    key('lane', lane.id), key('waiters', lane.id), key('flow', place, lane.flow), key('queue', place),
+    key('numbers', limit.scope), alarms,
+  }) do
+    keep(name)
+  end
+end
+
+local function stand(lane, at, rank)
+  lane.at = at
+  local place, limit = place_of(lane)
+  local _, came = first_of(lane)
+  redis.call('HSET', key('lane', lane.id), 'at', at)
+  redis.call('ZADD', key('flow', place, lane.flow), came, lane.id)
+  redis.call('ZADD', key('queue', place), 'NX', rank, lane.flow)
+  redis.call('ZADD', key('numbers', limit.scope), limit.number, limit.number)
+  redis.call('ZADD', alarms, 'NX', lapses_at(limit.scope), limit.scope)
+  keep_lane(lane)
+end
+
+local function go_away(lane)
+  local place, limit = place_of(lane)
+  redis.call('ZREM', key('flow', place, lane.flow), lane.id)
+  if redis.call('EXISTS', key('flow', place, lane.flow)) == 0 then
+    redis.call('ZREM', key('queue', place), lane.flow)
+  end
+  if redis.call('EXISTS', key('queue', place)) == 0 then
+    redis.call('ZREM', key('numbers', limit.scope), limit.number)
+  end
+end
+
+-- Takes `waiter` out of `lane`, and returns the limits that this opens to others.
+local function drop(waiter, lane)
+  local first = first_of(lane)
+  if redis.call('ZREM', key('waiters', lane.id), waiter) == 1 then
+    local worker = worker_of(waiter)
+    if redis.call('HINCRBY', key('waiting', lane.home), worker, -1) < 1 then
+      redis.call('HDEL', key('waiting', lane.home), worker)
+    end
+  end
+  if first ~= waiter then
+    return {}
+  end
+  local following, came = first_of(lane)
+  if following then
+    redis.call('HSET', key('lane', lane.id), 'passes', 0)
+    redis.call('ZADD', key('flow', (place_of(lane)), lane.flow), came, lane.id)
+  else
+    go_away(lane)
+    redis.call('DEL', key('lane', lane.id))
+  end
+  local opened = {}
+  for _, limit in ipairs(lane.limits) do
+    if redis.call('HGET', closed_scopes, limit.scope) == lane.id then
+      redis.call('HDEL', closed_scopes, limit.scope)
+      opened[#opened + 1] = limit
+    end
+  end
+  return opened
+end
+
+-- The lane that is next at `scope`, nil if none stands there that there is room for; and its rank.
+local function next_at(scope)
+  local count = unexpired(key('lease', scope))
+  local closer = redis.call('HGET', closed_scopes, scope)
+  if closer then
+    local lane = find_lane(closer)
+    local limit = lane.limits[lane.at]
+    return limit.scope == scope and limit.capacity > count and lane, 0
+  end
+  local found, best
+  for _, number in ipairs(redis.call('ZRANGEBYSCORE', key('numbers', scope), '(' .. count, '+inf')) do
+    local place = number .. ':' .. scope
+    local flow, rank = unpack(redis.call('ZRANGE', key('queue', place), 0, 0, 'WITHSCORES'))
+    if flow and (not best or tonumber(rank) < best) then
+      found, best = redis.call('ZRANGE', key('flow', place, flow), 0, 0)[1], tonumber(rank)
+    end
+  end
+  return found and find_lane(found), best
+end
+
+-- Lets `lane` stand where it lacks a slot; closes its limits if it has missed too many turns.
+local function miss(lane, lacking, rank)
+  local can_close = redis.call('HINCRBY', key('lane', lane.id), 'passes', 1) >= most_passes
+  for _, limit in ipairs(lane.limits) do
+    can_close = can_close and (limit.observed or not is_closed(limit.scope, lane.id))
+  end
+  if can_close then
+    for _, limit in ipairs(lane.limits) do
+      if not limit.observed then
+        redis.call('HSET', closed_scopes, limit.scope, lane.id)
+      end
+    end
+    keep(closed_scopes)
+  end
+  go_away(lane)
+  stand(lane, lacking, rank)
+  return {}
+end
+
+local function grant(waiter, lane)
+  local id, worker, started, model = waiter:match('^(.-):(.-):(.-):(.*)$')
+  local told, apart = {}, false
+  for index, limit in ipairs(lane.limits) do
+    told[index] = unexpired(limit.key)
+    apart = apart or told[index] >= limit.capacity
+  end
+  for _, limit in ipairs(lane.limits) do
+    local member = table.concat({id, worker, started, limit.number, model}, ':')
+    hold((limit.observed and apart) and limit.apart_key or limit.key, member)
+    hold(KEYS[2], limit.scope)
+  end
+  local wake = key('wake', worker)
+  redis.call('XADD', wake, 'MAXLEN', '~', 1000, '*', id, (apart and 1 or 0) .. ' ' .. table.concat(told, ' '))
+  redis.call('PEXPIRE', wake, ttl)
+end
+
+-- Admits the first of `lane`, or lets it stand where it lacks a slot; returns the limits opened by that.
+local function turn(lane, rank)
+  local waiter = first_of(lane)
+  if not is_live(worker_of(waiter)) then
+    return drop(waiter, lane)
+  end
+  for index, limit in ipairs(lane.limits) do
+    if lacks(limit, lane.id) then
+      return miss(lane, index, rank)
+    end
+  end
+  grant(waiter, lane)
+  redis.call('ZADD', key('queue', (place_of(lane))), 'XX', tick() + lane.later, lane.flow)
+  return drop(waiter, lane)
+end
+
+local function set_alarm(scope, due)
+  if redis.call('EXISTS', key('numbers', scope)) == 1 then
+    redis.call('ZADD', alarms, due, scope)
+    keep(alarms)
+  else
+    redis.call('ZREM', alarms, scope)
+  end
+end
+
+-- Gives turns to those that wait for a slot in `freed` (a set of scopes), or where leases may have lapsed.
+local function serve(freed)
+  if nobody_waits then
+    return
+  end
+  for _, scope in ipairs(redis.call('ZRANGEBYSCORE', alarms, '-inf', '(' .. now)) do
+    freed[scope] = true
+  end
+  for scope in pairs(freed) do
+    if redis.call('ZSCORE', alarms, scope) == false then
+      freed[scope] = nil  -- nobody waits there
+    end
+  end
+  for _ = 1, most_turns do
+    local first, rank, at
+    for scope in pairs(freed) do
+      local lane, its = next_at(scope)
+      if lane and (not rank or its < rank or (its == rank and scope < at)) then
+        first, rank, at = lane, its, scope
+      end
+    end
+    if not first then
+      for scope in pairs(freed) do
+        set_alarm(scope, lapses_at(scope))
+      end
+      return
+    end
+    for _, limit in ipairs(turn(first, rank)) do
+      freed[limit.scope] = true
+    end
+  end
+  for scope in pairs(freed) do
+    set_alarm(scope, now - 1)
+  end
+end
+
+local function waiting(scope)
+  local total, found = 0, nobody_waits and {} or redis.call('HGETALL', key('waiting', scope))
+  for index = 1, #found, 2 do
+    if is_live(found[index]) then
+      total = total + found[index + 1]
+    end
+  end
+  return total
+end
+
+-- Who has waited elsewhere may come before those that are there.
+local function move_up(lane, rank)
+  local place, _, came = place_of(lane), first_of(lane)
+  redis.call('ZADD', key('flow', place, lane.flow), came, lane.id)
+  if tonumber(redis.call('ZSCORE', key('queue', place), lane.flow)) > rank then
+    redis.call('ZADD', key('queue', place), rank, lane.flow)
+  end
+end
+
+-- Lets `ask.waiter` wait for a slot in the first of its limits that has none for it, the one with this index.
+local function join(ask, index)
+  local home, came, lane = ask.limits[index], tick() - ask.waited, ask.lane .. ':' .. index
+  if redis.call('ZADD', key('waiters', lane), 'NX', came, ask.waiter) == 0 then
+    return
+  end
+  nobody_waits = false
+  redis.call('HINCRBY', key('waiting', home.scope), worker_of(ask.waiter), 1)
+  keep(key('waiting', home.scope))
+  local known, rank = find_lane(lane), came + ask.priority * priority_step
+  if known then
+    keep_lane(known)
+    move_up(known, rank)
+    return
+  end
+  local told = {}
+  for place, limit in ipairs(ask.limits) do
+    told[place] = table.concat({limit.scope, limit.number, limit.observed and 1 or 0}, ' ')
+  end
+  redis.call(
+    'HSET', key('lane', lane), 'home', home.scope, 'flow', ask.priority .. ':' .. home.flow,
+    'limits', table.concat(told, ' '), 'at', index, 'passes', 0
+  )
+  stand(find_lane(lane), index, rank)
+  move_up(find_lane(lane), rank)
+end
+
+-- Lets `waiter` wait no longer, whichever of its limits it came for; returns the limits that this opens.
+local function leave(waiter, name, number_of_limits)
+  local opened = {}
+  for index = 1, number_of_limits do
+    local id = name .. ':' .. index
+    if redis.call('ZSCORE', key('waiters', id), waiter) then
+      local lane = find_lane(id)
+      if lane then
+        opened = drop(waiter, lane)
+      end
+    end
+  end
+  return opened
+end
+
+-- When leases may have lapsed that somebody waits for, in ms; 0 if nobody waits.
+local function next_alarm()
+  local first = nobody_waits and {} or redis.call('ZRANGE', alarms, 0, 0, 'WITHSCORES')
+  return tonumber(first[2] or 0)
+end
