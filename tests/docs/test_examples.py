@@ -16,6 +16,7 @@ from litellm_parallel_limits.settings import (
     DeploymentSettings,
     LimitSettings,
     Settings,
+    WaitSettings,
     check_deployments,
     read,
 )

@@ -114,11 +114,12 @@ local function counts(limits, own)
   local told, apart, full = {}, 0, {}
   for index, limit in ipairs(limits) do
     told[index] = unexpired(limit.key) - own
-    if told[index] >= limit.capacity then
+    local is_full = told[index] >= limit.capacity
+    if is_full then
       prune(limit.key)
       apart = limit.observed and 1 or apart
     end
-    if lacks(limit) then
+    if not limit.observed and (is_full or is_closed(limit.scope)) then
       full[#full + 1] = index
     end
   end

@@ -76,7 +76,7 @@ end
 
 -- Whether `scope` is kept free for another than `lane`.
 local function is_closed(scope, lane)
-  local found = redis.call('HGET', closed_scopes, scope)
+  local found = not nobody_waits and redis.call('HGET', closed_scopes, scope)
   return found and found ~= lane
 end
 
