@@ -32,6 +32,8 @@ class Admission:
         """
         if asked.run == holder.run:
             holder.asked = asked
+        else:
+            asked = replace(asked, patience=None)  # nested in another call, with whose slots it would wait
         holder.drop(asked.run)
         announce(holder, asked, {})
         return await self._take(holder, asked, self._wanted(holder, asked.calls))
@@ -117,7 +119,8 @@ class Admission:
     ) -> Wish | None:
         if asked.patience is None or not any(limit.may_be_waited_for for limit in wanted[place]):
             return None
-        patience = replace(asked.patience(), waited=waited)
+        patience = asked.patience()
+        patience = replace(patience, waited=patience.waited + waited)
         if patience.seconds <= 0:
             return None
 

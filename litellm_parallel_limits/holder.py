@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -48,8 +49,8 @@ class Holder:
     asked for, and `routed` whether the router has begun to choose for it. `attempts` are what the router
     tries at the same time: for each the deployments it may go to, and the slot that it holds there on its
     own account, if any. `turned_away` is the error that the router was last refused with. `work` tells what
-    may go on after the answer. `header` gives a header of
-    the request, and `gone` returns when its client has left.
+    may go on after the answer. `header` gives a header of the request, `gone` returns when its client has
+    left, and `began` is when it came, in seconds of the monotonic clock.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Holder:
         "_refused",
         "asked",
         "attempts",
+        "began",
         "gone",
         "header",
         "path",
@@ -77,6 +79,7 @@ class Holder:
         gone: Callable[[], Coroutine[Any, Any, None]] = never,
     ) -> None:
         self.path = path
+        self.began = time.monotonic()
         self.header = header
         self.gone = gone
         self.run: Owner | None = None
@@ -105,6 +108,10 @@ class Holder:
     def is_holding(self) -> bool:
         """Whether this request has a slot anywhere."""
         return bool(self._permits)
+
+    def holds_for_others(self, owner: Owner) -> bool:
+        """Whether something is held that is not on the account of `owner`."""
+        return any(taken_by != owner for _, taken_by in self._permits)
 
     @property
     def scopes(self) -> frozenset[Scope]:

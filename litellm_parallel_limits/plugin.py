@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -26,6 +27,7 @@ from litellm_parallel_limits.model_info import Entry, deployment_id
 from litellm_parallel_limits.models import asking_for
 from litellm_parallel_limits.paths import model_in
 from litellm_parallel_limits.records import Found
+from litellm_parallel_limits.room import Line
 from litellm_parallel_limits.routing import Routing
 from litellm_parallel_limits.sources import Call, Identity
 from litellm_parallel_limits.tables import table
@@ -76,6 +78,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         super().__init__()
         self._admission = admission
         self._routing = routing
+        self._line = Line(admission, routing)
         self._router = router
         self._look_up = look_up
         self._take_over = take_over
@@ -191,7 +194,11 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
                 call = await self._catch_up(holder, group, {**request, FALLBACK: 1})
         if isinstance(call, Refusal):
             return call
-        return await self._routing.with_room(holder, holder.asked or STRANGER, call, deployments)
+        asked = holder.asked or STRANGER
+        answer = await self._routing.with_room(holder, asked, call, deployments)
+        if isinstance(answer, Refusal) and self._line.may_wait(holder, asked, call, answer):
+            return await self._line.wait(holder, asked, call, deployments)
+        return answer
 
     async def _catch_up(self, holder: Holder, model: str, request: Mapping[str, Any]) -> Call | Refusal:
         """Return the call that the router chooses for; take its slots if no pre-call hook of ours has.
@@ -240,9 +247,10 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
 
 
 def _client_seconds(holder: Holder, data: Mapping[str, Any]) -> float:
-    """Return how many seconds a client waits at most: for a slot, or for its answer."""
+    """Return how many seconds more a client waits at most: for a slot, or for its answer."""
     said = [data.get("timeout"), *map(holder.header, CLIENT_SECONDS)]
-    return min((seconds for value in said for seconds in _seconds(value)), default=math.inf)
+    longest = min((seconds for value in said for seconds in _seconds(value)), default=math.inf)
+    return longest - (time.monotonic() - holder.began)
 
 
 def _seconds(value: object) -> Iterator[float]:

@@ -11,14 +11,16 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from litellm_parallel_limits.answers import WOULD_REFUSE, Refusal, admitted_headers
+from litellm_parallel_limits.first_of import first_permit
 from litellm_parallel_limits.gate import Gate
 from litellm_parallel_limits.holder import Asked, Holder, Owner
 from litellm_parallel_limits.limiter import Permit
-from litellm_parallel_limits.limits import Limit, Scope
+from litellm_parallel_limits.limits import Limit, Patience, Scope
 from litellm_parallel_limits.model_info import Entry, deployment_id, is_counted, said
 from litellm_parallel_limits.models import choosing
 from litellm_parallel_limits.policy import Policy
 from litellm_parallel_limits.sources import Call
+from litellm_parallel_limits.waiting import Wish
 
 LOOKS = 5
 """At deployments that are full, where some may be held only until the router has chosen."""
@@ -66,6 +68,28 @@ class Routing:
             return min(refused.values(), key=_seconds)
         self._undecided[_this_task()] = limits.keys() - refused.keys()
         return [entry for entry in deployments if deployment_id(entry) not in refused]
+
+    async def wait_for_one(
+        self, holder: Holder, asked: Asked, call: Call, deployments: Sequence[Entry], patience: Patience
+    ) -> Sequence[Entry] | Refusal:
+        """Wait until one of the deployments has room, and return it, its slot taken."""
+        limits = {deployment_id(entry): self._limits(holder, asked, call, entry) for entry in deployments}
+        asking = {
+            one: self._gate.admit(
+                met, model=asked.model, key_name=asked.key_name, wish=_wish(met, patience, holder)
+            )
+            for one, met in limits.items()
+        }
+        chosen, answer = await first_permit(asking)
+        if not isinstance(answer, Permit):
+            return answer
+        holder.attempts[_this_task()] = {chosen: answer}
+        holder.keep(answer, answer)
+        return [entry for entry in deployments if deployment_id(entry) == chosen]
+
+    def let_go(self, holder: Holder) -> None:
+        """Give back what this task's attempt holds."""
+        self._end(holder, _this_task())
 
     async def _may_come_free(self, deployments: Collection[str], look: int) -> bool:
         """Wait for those for whom the router chooses; return False if it chooses for nobody.
@@ -163,6 +187,13 @@ class Routing:
 
         answers = await asyncio.gather(*(take(one, limits) for one, limits in limited.items()))
         return {one: answer for one, answer in zip(limited, answers, strict=True) if answer is not None}
+
+
+def _wish(limits: Sequence[Limit], patience: Patience, holder: Holder) -> Wish:
+    async def now() -> Sequence[Limit]:
+        return limits
+
+    return Wish(now, patience, holder.gone)
 
 
 def _this_task() -> asyncio.Task[Any]:

@@ -47,8 +47,10 @@ LAYERS = (
     {"limiter", "hold_times", "answers"},
     {"settings", "holder", "gate", "status"},
     {"logs", "connections", "live", "look_ups", "calls"},
-    {"middleware", "admission", "routing"},
-    {"auth", "plugin", "routes", "store_choice"},
+    {"middleware", "admission", "first_of"},
+    {"routing"},
+    {"auth", "room", "routes", "store_choice"},
+    {"plugin"},
     {"entry", "demo"},
     {"cli"},
 )

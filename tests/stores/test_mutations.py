@@ -85,18 +85,19 @@ IN_EXCHANGE = (
     ),
     Mistake(
         "one more is admitted than there is room for",
-        "if count >= limit.capacity then",
-        "if count > limit.capacity then",
+        "local is_full = told[index] >= limit.capacity",
+        "local is_full = told[index] > limit.capacity",
     ),
     Mistake(
         "who is refused keeps what there was room for",
-        "  if refused == 0 then\n    for _, limit",
-        "  do\n    for _, limit",
+        "  local outcome, number = outcome_of(",
+        "  for _, limit in ipairs(limits) do hold(limit.key, limit.member) hold(KEYS[2], limit.scope) end\n"
+        "  local outcome, number = outcome_of(",
     ),
     Mistake(
         "the last limit that is full is named",
-        "elseif refused == 0 then",
-        "else",
+        "full[#full + 1] = index",
+        "full[1] = index",
     ),
     Mistake(
         "a lease is counted against itself when it is asked for again",
