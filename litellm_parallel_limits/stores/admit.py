@@ -18,6 +18,9 @@ def admit(ask: Ask, slots: Slots, line: Line | None) -> Answer | Stands:
     `line` are those that wait, None if nobody does or may.
     """
     counted = [(limit, slots.count(limit.scope)) for limit in ask.lease.limits]
+    home = None if line is None or ask.patience is None else line.home(ask.lease)
+    if line is not None and home is not None:  # of a call of which the reply was lost
+        return Stands(home, dict(counted)[home], line.waiting(home.scope) - 1)
     lacking = [(limit, count) for limit, count in counted if _lacks(limit, count, line)]
     if not lacking:
         lease = replace(ask.lease, apart=is_apart(counted))

@@ -165,12 +165,13 @@ class _Work:
         self._times = {"now": now, "deadline": now + ttl}
         self.line = Line(cursor, self, now=now, tick=tick)
         self.woken: set[str] = set()
+        self.died = False
 
     def begin(self, exchange: Exchange) -> tuple[int, int]:
         """Take note of the worker, and return how many live and the epoch, anew where leases were lost."""
         if self._number("SELECT called FROM epochs_1") > self.now:  # the machine, and its clock, began anew
             self._forget()
-        self._do("DELETE FROM workers_1 WHERE deadline < :now")
+        self.died = self._do("DELETE FROM workers_1 WHERE deadline < :now").rowcount > 0
         if exchange.renewals:
             self._do("DELETE FROM leases_1 WHERE deadline < :now")
         last = self._number("SELECT number FROM workers_1 WHERE worker = :worker", worker=exchange.worker)
@@ -225,7 +226,8 @@ class _Work:
         """Give turns to those that wait for what was freed, or has lapsed."""
         if not self.line.is_empty():
             self._do("DELETE FROM leases_1 WHERE deadline < :now")
-            self.line.serve(freed)
+            opened = self.line.bury() if self.died else ()
+            self.line.serve([*freed, *(limit.scope for limit in opened)])
 
     def count(self, scope: Scope) -> int:
         """Return how many leases are compared with a limit of `scope`."""

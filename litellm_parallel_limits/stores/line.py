@@ -80,6 +80,7 @@ class _Lane:
     limits: tuple[Limit, ...]
     passes: int
     rank: int
+    came: int
 
 
 class Line:
@@ -111,17 +112,29 @@ class Line:
         )
         return sum(number for worker, number in found.fetchall() if self._slots.is_live(worker))
 
+    def home(self, lease: Lease) -> Limit | None:
+        """Return the limit for which the lease came, if it waits; else None."""
+        found = self._one("SELECT lane FROM waiters_1 WHERE id = ?", lease.id)
+        return None if found is None else lease.limits[int(found[0].rpartition(":")[2])]
+
+    def bury(self) -> Sequence[Limit]:
+        """Drop the dead for whom limits are closed, and return the limits that this opens."""
+        opened: list[Limit] = []
+        for (name,) in self._do("SELECT DISTINCT lane FROM closed_1").fetchall():
+            first = self._first(name)
+            if first is not None and not self._slots.is_live(first[1]):
+                opened += self._drop(first[0], name)
+        return opened
+
     def join(self, lease: Lease, home: Limit, patience: Patience) -> None:
         """Let the lease wait for a slot in `home`, the first of its limits that has none for it."""
         assert home.wait is not None  # noqa: S101 (else it is refused)
         name = f"{lane(lease.limits, patience)}:{lease.limits.index(home)}"
         came = self._tick() - int(patience.waited * 1e6)
-        joined = self._do(
-            "INSERT OR IGNORE INTO waiters_1 VALUES (?, ?, ?, ?, ?, ?)",
+        self._do(
+            "INSERT INTO waiters_1 VALUES (?, ?, ?, ?, ?, ?)",
             *(lease.id, name, came, lease.worker, lease.model, lease.started_ms),
         )
-        if not joined.rowcount:
-            return
         flow = f"{patience.priority}:{home.wait.flow}"
         created = self._do(
             "INSERT OR IGNORE INTO lanes_1 VALUES (?, ?, ?, ?, ?, NULL, NULL, 0)",
@@ -160,7 +173,7 @@ class Line:
         scopes = {scope.key: scope for scope in (*freed, *(Scope.parse(key) for (key,) in due))}
         for _ in range(MOST_TURNS):
             lanes = filter(None, map(self._next, scopes.values()))
-            first = min(lanes, key=lambda lane: lane.rank, default=None)
+            first = min(lanes, key=lambda lane: (lane.rank, lane.came, lane.scope), default=None)
             if first is None:
                 self._set_alarms(scopes.values(), self._slots.lapses_at)
                 break
@@ -179,22 +192,20 @@ class Line:
         """Return the lane that is next at `scope`, None if none stands there that there is room for."""
         closed = self._one("SELECT lane FROM closed_1 WHERE scope = ?", scope.key)
         found = self._one(
-            "SELECT lane, scope, number, flow, priority, limits, passes, rank "
+            "SELECT lane, scope, number, flow, priority, limits, passes, rank, "
+            "(SELECT MIN(came) FROM waiters_1 WHERE waiters_1.lane = lanes_1.lane) AS first "
             "FROM turns_1 JOIN lanes_1 USING (scope, number, flow) "
-            "WHERE scope = ? AND number > ? AND (? IS NULL OR lane = ?) ORDER BY rank, "
-            "(SELECT MIN(came) FROM waiters_1 WHERE waiters_1.lane = lanes_1.lane) LIMIT 1",
+            "WHERE scope = ? AND number > ? AND (? IS NULL OR lane = ?) ORDER BY rank, first LIMIT 1",
             *(scope.key, self._slots.count(scope), *(closed or (None,)) * 2),
         )
         if found is None:
             return None
-        id_, at, number, flow, priority, limits, passes, rank = found
-        return _Lane(id_, at, number, flow, priority, _limits(limits), passes, rank)
+        id_, at, number, flow, priority, limits, *rest = found
+        return _Lane(id_, at, number, flow, priority, _limits(limits), *rest)
 
     def _turn(self, lane: _Lane) -> Sequence[Limit]:
         """Admit the first of `lane`, or let it stand where it lacks a slot; return the limits this opens."""
-        first = self._one(
-            "SELECT id, worker, model, started FROM waiters_1 WHERE lane = ? ORDER BY came LIMIT 1", lane.id
-        )
+        first = self._first(lane.id)
         assert first is not None  # noqa: S101 (a lane ends with the last who waits in it)
         id_, worker, model, started = first
         if not self._slots.is_live(worker):
@@ -209,6 +220,12 @@ class Line:
             *(rank, lane.scope, lane.number, lane.flow),
         )
         return self._drop(id_, lane.id)
+
+    def _first(self, lane: str) -> Any:
+        """Return who is first of a lane: id, worker, model, and when it asked."""
+        return self._one(
+            "SELECT id, worker, model, started FROM waiters_1 WHERE lane = ? ORDER BY came LIMIT 1", lane
+        )
 
     def _lacks(self, limit: Limit, lane: str) -> bool:
         if limit.observed:
@@ -240,7 +257,7 @@ class Line:
 
     def _drop(self, lease: str, lane: str) -> Sequence[Limit]:
         """Take the lease out of its lane; return the limits that this opens to others."""
-        first = self._one("SELECT id FROM waiters_1 WHERE lane = ? ORDER BY came LIMIT 1", lane)
+        first = self._first(lane)
         self._do("DELETE FROM waiters_1 WHERE id = ?", lease)
         place = self._one("SELECT scope, number, flow, limits FROM lanes_1 WHERE lane = ?", lane)
         if place is None or first is None or first[0] != lease:

@@ -39,7 +39,7 @@ if call < last then
 end
 redis.call('SET', KEYS[3], call, 'PX', ttl + 1)
 
-prune(KEYS[1])
+local died = prune(KEYS[1])
 prune(KEYS[2])
 hold(KEYS[1], worker)
 
@@ -88,6 +88,9 @@ for _ = 1, take_number() do
   end
 end
 
+if died > 0 then
+  bury(freed)
+end
 if is_settled then
   serve(freed)
 end
@@ -144,6 +147,10 @@ local function admit(ask)
   if ask.waiter ~= '' and holds(limits) then
     local told, apart = counts(limits, 1)
     return {0, apart, 0, unpack(told)}
+  end
+  local place = ask.waiter ~= '' and place_of_waiter(ask.waiter, ask.lane, #limits)
+  if place then
+    return {-place, 0, waiting(limits[place].scope) - 1, unpack((counts(limits, 0)))}
   end
   for _, limit in ipairs(limits) do
     release(limit.key, limit.apart_key, limit.member)

@@ -49,9 +49,9 @@ local function renew(key, member)
   end
 end
 
--- Drops what has lapsed, freed or not.
+-- Drops what has lapsed, freed or not, and returns how much that was.
 local function prune(key)
-  redis.call('ZREMRANGEBYSCORE', key, '(' .. -now, '(' .. now)
+  return redis.call('ZREMRANGEBYSCORE', key, '(' .. -now, '(' .. now)
 end
 
 local function unexpired(key)

@@ -152,24 +152,35 @@ local function drop(waiter, lane)
   return opened
 end
 
--- The lane that is next at `scope`, nil if none stands there that there is room for; and its rank.
+local function is_before(rank, came, other_rank, other_came)
+  return rank < other_rank or (rank == other_rank and came < other_came)
+end
+
+-- The lane that is next at `scope`, nil if none stands there that there is room for; its rank, when its first came.
 local function next_at(scope)
   local count = unexpired(key('lease', scope))
   local closer = redis.call('HGET', closed_scopes, scope)
   if closer then
     local lane = find_lane(closer)
-    local limit = lane.limits[lane.at]
-    return limit.scope == scope and limit.capacity > count and lane, 0
+    local place, limit = place_of(lane)
+    if limit.scope == scope and limit.capacity > count then
+      local _, came = first_of(lane)
+      return lane, tonumber(redis.call('ZSCORE', key('queue', place), lane.flow)), came
+    end
+    return nil
   end
-  local found, best
+  local best
   for _, number in ipairs(redis.call('ZRANGEBYSCORE', key('numbers', scope), '(' .. count, '+inf')) do
     local place = number .. ':' .. scope
     local flow, rank = unpack(redis.call('ZRANGE', key('queue', place), 0, 0, 'WITHSCORES'))
-    if flow and (not best or tonumber(rank) < best) then
-      found, best = redis.call('ZRANGE', key('flow', place, flow), 0, 0)[1], tonumber(rank)
+    local lane, came = unpack(redis.call('ZRANGE', key('flow', place, flow), 0, 0, 'WITHSCORES'))
+    if not best or is_before(tonumber(rank), tonumber(came), best.rank, best.came) then
+      best = {lane = lane, rank = tonumber(rank), came = tonumber(came)}
     end
   end
-  return found and find_lane(found), best
+  if best then
+    return find_lane(best.lane), best.rank, best.came
+  end
 end
 
 -- Lets `lane` stand where it lacks a slot; closes its limits if it has missed too many turns.
@@ -233,6 +244,29 @@ local function set_alarm(scope, due)
   end
 end
 
+local function sorted(set)
+  local names = {}
+  for name in pairs(set) do
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  return names
+end
+
+-- Drops the dead for whom limits are closed, and adds these to those that were `freed`.
+local function bury(freed)
+  local found = nobody_waits and {} or redis.call('HGETALL', closed_scopes)
+  for index = 1, #found, 2 do
+    local lane = find_lane(found[index + 1])
+    local waiter = lane and first_of(lane)
+    if waiter and not is_live(worker_of(waiter)) then
+      for _, limit in ipairs(drop(waiter, lane)) do
+        freed[limit.scope] = true
+      end
+    end
+  end
+end
+
 -- Gives turns to those that wait for a slot in `freed` (a set of scopes), or where leases may have lapsed.
 local function serve(freed)
   if nobody_waits then
@@ -247,11 +281,11 @@ local function serve(freed)
     end
   end
   for _ = 1, most_turns do
-    local first, rank, at
-    for scope in pairs(freed) do
-      local lane, its = next_at(scope)
-      if lane and (not rank or its < rank or (its == rank and scope < at)) then
-        first, rank, at = lane, its, scope
+    local first, rank, came
+    for _, scope in ipairs(sorted(freed)) do
+      local lane, its_rank, its_came = next_at(scope)
+      if lane and (not first or is_before(its_rank, its_came, rank, came)) then
+        first, rank, came = lane, its_rank, its_came
       end
     end
     if not first then
@@ -288,12 +322,19 @@ local function move_up(lane, rank)
   end
 end
 
+-- The index of the limit for which a waiter came that stands in line, nil if it does not.
+local function place_of_waiter(waiter, name, number_of_limits)
+  for index = 1, nobody_waits and 0 or number_of_limits do
+    if redis.call('ZSCORE', key('waiters', name .. ':' .. index), waiter) then
+      return index
+    end
+  end
+end
+
 -- Lets `ask.waiter` wait for a slot in the first of its limits that has none for it, the one with this index.
 local function join(ask, index)
   local home, came, lane = ask.limits[index], tick() - ask.waited, ask.lane .. ':' .. index
-  if redis.call('ZADD', key('waiters', lane), 'NX', came, ask.waiter) == 0 then
-    return
-  end
+  redis.call('ZADD', key('waiters', lane), came, ask.waiter)
   nobody_waits = false
   redis.call('HINCRBY', key('waiting', home.scope), worker_of(ask.waiter), 1)
   keep(key('waiting', home.scope))
@@ -315,19 +356,10 @@ local function join(ask, index)
   move_up(find_lane(lane), rank)
 end
 
--- Lets `waiter` wait no longer, whichever of its limits it came for; returns the limits that this opens.
+-- Lets `waiter` wait no longer; returns the limits that this opens to others.
 local function leave(waiter, name, number_of_limits)
-  local opened = {}
-  for index = 1, number_of_limits do
-    local id = name .. ':' .. index
-    if redis.call('ZSCORE', key('waiters', id), waiter) then
-      local lane = find_lane(id)
-      if lane then
-        opened = drop(waiter, lane)
-      end
-    end
-  end
-  return opened
+  local index = place_of_waiter(waiter, name, number_of_limits)
+  return index and drop(waiter, find_lane(name .. ':' .. index)) or {}
 end
 
 -- When leases may have lapsed that somebody waits for, in ms; 0 if nobody waits.
