@@ -49,7 +49,7 @@ class Admission:
         a task of its own, it is in place of what the task has gone on to before.
         """
         if instead and len(asked.calls) == 1:
-            return await self.admit(holder, replace(asked, calls=(call,)))
+            return await self.admit(holder, replace(asked, calls=(call,), again=None))
         task = asyncio.current_task()
         holder.drop(task)
         holder.asked = replace(asked, calls=(*asked.calls, call))

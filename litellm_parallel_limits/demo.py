@@ -34,7 +34,9 @@ BURST = (
     *[("llama-70b", f"customer-{number}") for number in range(1, 6)],
     *[("gpt-3.5-turbo", "bob")] * 6,
 )
-"""Model and customer of each request: each kind is more than one limit of the sample admits."""
+"""Model and customer of each request: each kind is more than one limit of the sample admits at once."""
+
+WAITED = "x-parallel-limit-waited-ms"
 
 
 _SERVICES = ("LITELLM_", "REDIS_", "DATABASE_", "NUM_WORKERS", "WEB_CONCURRENCY")
@@ -75,14 +77,16 @@ async def _burst(url: str) -> tuple[list[Outcome], int]:
 async def _ask(client: AsyncOpenAI, model: str, customer: str) -> Outcome:
     begun = time.monotonic()
     try:
-        await client.chat.completions.create(
+        answer = await client.chat.completions.with_raw_response.create(
             model=model, user=customer, messages=[{"role": "user", "content": "Hello"}]
         )
     except RateLimitError as error:
         return Outcome(model, customer, admitted=False, told=_message(error))
     except OpenAIError as error:
         raise SystemExit(f"The proxy answered what it should not: {error}") from error
-    return Outcome(model, customer, admitted=True, told=f"answered after {time.monotonic() - begun:.1f} s")
+    seconds, waited = time.monotonic() - begun, int(answer.headers.get(WAITED, "0")) / 1000
+    told = f"answered after {seconds:.1f} s" + (f", waited {waited:.1f} s" if waited else "")
+    return Outcome(model, customer, admitted=True, told=told)
 
 
 def _message(error: RateLimitError) -> str:

@@ -43,7 +43,8 @@ def test_the_demo_shows_a_burst(folder: Callable[[str], Path]) -> None:
     told = subprocess.run(
         [command, "demo"], cwd=folder("demo"), env=environment(), capture_output=True, text=True, check=True
     ).stdout
-    assert told.splitlines()[-1] == "9 admitted, 6 refused, 0 left in flight."
+    assert told.splitlines()[-1] == "11 admitted, 4 refused, 0 left in flight."
+    assert len(re.findall("waited [0-9.]+ s", told)) == 2
 
 
 def run(script: str) -> str:

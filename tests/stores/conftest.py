@@ -9,6 +9,7 @@ import pytest
 
 from litellm_parallel_limits.stores import Store
 from tests.rig.redis_server import RedisServer
+from tests.stores.stages import OpenStage, on_file, on_memory, on_redis
 from tests.stores.storages import (
     Connect,
     InRedis,
@@ -67,6 +68,14 @@ def _open_shared(request: pytest.FixtureRequest) -> OpenShared:
     if request.param == "host":
         return in_file
     return partial(in_redis, request.getfixturevalue(f"connect_{request.param}"))
+
+
+@pytest.fixture
+def open_stage(request: pytest.FixtureRequest, kind: str) -> OpenStage:
+    """Return a function that opens a stage of this kind, in whatever event loop it is called."""
+    if kind in {"memory", "host"}:
+        return {"memory": on_memory, "host": on_file}[kind]
+    return partial(on_redis, request.getfixturevalue(f"connect_{kind}"))
 
 
 @pytest.fixture

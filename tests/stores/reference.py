@@ -51,7 +51,7 @@ class Slots:
     def acquire(self, lease: Lease) -> Answer:
         """Take one slot in each of the lease's limits, or none where an enforced one is full."""
         self.release(lease)
-        counts = tuple(self._count(limit.scope) for limit in lease.limits)
+        counts = tuple(self.count(limit.scope) for limit in lease.limits)
         full = [
             (limit, count)
             for limit, count in zip(lease.limits, counts, strict=True)
@@ -99,7 +99,8 @@ class Slots:
         """Return the name of every lease that is kept, whether an admin has freed its slots or not."""
         return {id_ for _, id_ in self._slots}
 
-    def _count(self, scope: Scope) -> int:
+    def count(self, scope: Scope) -> int:
+        """Return how many leases are compared with a limit of `scope`."""
         return sum(
             slot.limit.scope == scope and not slot.is_freed and not slot.lease.is_apart(slot.limit)
             for slot in self._slots.values()

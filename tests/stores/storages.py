@@ -16,9 +16,9 @@ from unittest import mock
 from fakeredis import FakeAsyncRedis, FakeServer
 from redis.asyncio import Redis
 
-from litellm_parallel_limits.limits import Scope
+from litellm_parallel_limits.limits import Admitted, Answer, Scope, Waiting
 from litellm_parallel_limits.stores import Holding, Store, line, shared
-from litellm_parallel_limits.stores.exchange import Backend, Exchange, Grant, Reply
+from litellm_parallel_limits.stores.exchange import Ask, Backend, Exchange, Grant, Reply, Stands
 from litellm_parallel_limits.stores.host import HostBackend
 from litellm_parallel_limits.stores.memory import MemoryStore
 from litellm_parallel_limits.stores.redis import RedisBackend, RedisClient
@@ -171,6 +171,7 @@ class OneWorker:
     def __init__(self) -> None:
         self._clock = Clock()
         self._store = MemoryStore(ttl=TTL, clock=self._clock)
+        self._turns: dict[str, asyncio.Future[Admitted]] = {}
 
     def backend(self) -> Backend:
         """Return the way to it."""
@@ -186,21 +187,45 @@ class OneWorker:
 
     async def exchange(self, exchange: Exchange) -> Reply:
         """Ask the process' only store."""
-        for released in exchange.releases:
+        for released in (*(ask.lease for ask in exchange.leaving), *exchange.releases):
+            self._turns.pop(released.id, None)
             self._store.release(released)
         await self._store.renew(exchange.renewals)
-        answers = [await self._store.acquire(ask.lease) for ask in exchange.asks]
+        answers = [await self._answer(ask) for ask in exchange.asks]
         return Reply(self.now_ms(), self._store.workers, -1, answers)
 
-    async def grants(self, worker: str) -> AsyncGenerator[Sequence[Grant], None]:  # noqa: ARG002 (nobody waits)
-        """Tell nobody anything."""
+    async def _answer(self, ask: Ask) -> Answer | Stands:
+        if ask.patience is None:
+            return await self._store.acquire(ask.lease)
+        place = await self._store.wait(ask.lease, ask.patience)
+        if not isinstance(place, Waiting):
+            return place
+        self._turns[ask.lease.id] = place.turn
+        return Stands(place.limit, place.in_flight, place.waiting)
+
+    async def grants(self, worker: str) -> AsyncGenerator[Sequence[Grant], None]:  # noqa: ARG002 (the only one)
+        """Yield what was given to those that wait."""
         while True:
-            yield []
+            done = {id_: turn.result() for id_, turn in self._turns.items() if turn.done()}
+            for id_ in done:
+                del self._turns[id_]
+            yield [
+                Grant(id_, given.lease.apart, tuple(count - 1 for count in given.in_flight))
+                for id_, given in done.items()
+            ]
             await asyncio.sleep(TTL)
 
     async def waiting(self, scopes: Sequence[Scope]) -> Sequence[int]:
-        """Return that nobody waits."""
-        return [0] * len(scopes)
+        """Return how many wait that came for a slot in each of `scopes`, of those in use."""
+        found = (await self._store.snapshot()).waiting
+        return [found.get(scope, 0) for scope in scopes]
+
+    async def lines(self) -> set[str]:
+        """Return the tables of those that wait that are not empty."""
+        waiters = self._store._waiters  # noqa: SLF001 (nobody else can see them)
+        if waiters is None:
+            return set()
+        return {name for name in line.TABLES if waiters.execute(f"SELECT 1 FROM {name}").fetchone()}
 
     async def holdings(self) -> AsyncIterator[Sequence[Holding]]:
         """Yield every slot in use."""
@@ -274,7 +299,7 @@ class Later:
 
     def __init__(self, client: Any) -> None:
         self.ahead_ms = 0
-        self._client = client
+        self.client = client
         self._scripts: dict[str, Any] = {}
 
     def register_script(self, script: str) -> Callable[..., Awaitable[Any]]:
@@ -286,7 +311,7 @@ class Later:
             ahead = f"time[1] = time[1] + {seconds} time[2] = time[2] + {rest * 1000}"
             text = script.replace(TIME, f"{TIME} {ahead}") if self.ahead_ms else script
             if text not in self._scripts:
-                self._scripts[text] = self._client.register_script(text)
+                self._scripts[text] = self.client.register_script(text)
             called: Awaitable[Any] = self._scripts[text](keys, args)
             return called
 
@@ -294,12 +319,12 @@ class Later:
 
     def zrange(self, name: str, start: int, end: int) -> Awaitable[Any]:
         """Return members of a sorted set."""
-        found: Awaitable[Any] = self._client.zrange(name, start, end)
+        found: Awaitable[Any] = self.client.zrange(name, start, end)
         return found
 
     def xread(self, streams: Any, *, count: int, block: int | None) -> Awaitable[Any]:
         """Return what is new in streams."""
-        found: Awaitable[Any] = self._client.xread(streams, count=count, block=block)
+        found: Awaitable[Any] = self.client.xread(streams, count=count, block=block)
         return found
 
 

@@ -1,0 +1,33 @@
+"""Whatever is asked of a line, in whatever order, every store gives the turns that the reference gives.
+
+Deeper: `LINES=1000 pytest tests/stores/test_line.py`.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.stores.line_machine import machine
+from tests.stores.stages import OpenStage
+
+EXAMPLES = {"memory": 60, "host": 40, "fakeredis": 8, "redis": 60}
+"""Ours: about five seconds each."""
+
+
+@pytest.mark.parametrize("kind", EXAMPLES)
+def test_line_is_that_of_the_reference(kind: str, open_stage: OpenStage) -> None:
+    """No history tells the line of a store from the reference, nor breaks what is promised of it."""
+    run_state_machine_as_test(
+        machine(open_stage, has_many_workers=kind != "memory"),
+        settings=settings(
+            max_examples=int(os.environ.get("LINES", EXAMPLES[kind])),
+            stateful_step_count=40,
+            deadline=None,
+            derandomize="LINES" not in os.environ,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
