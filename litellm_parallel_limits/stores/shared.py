@@ -269,7 +269,8 @@ class SharedStore:
     def _answered(self, batch: _Batch, reply: Reply, began: float) -> None:
         self._failing_since = None
         if began - self._acknowledged_at > self._ttl:  # the others took us for dead
-            self._turns.lose(LeasesLostError("nothing was heard of this worker for a time to live"))
+            error = LeasesLostError("nothing was heard of this worker for a time to live")
+            self._turns.lose(error, spare=batch.admissions)
         self._acknowledged, self._acknowledged_at = self._number, began
         self._call_again(reply)
         now = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import aclosing
 
 from litellm_parallel_limits.background import start
@@ -59,10 +59,10 @@ class Turns:
         ask, _ = self._expected.pop(lease.id, (None, None))
         return ask
 
-    def lose(self, error: StoreError) -> None:
-        """Let everybody know who waits that their place is lost."""
-        for _, turn in self._expected.values():
-            if not turn.done():
+    def lose(self, error: StoreError, spare: Container[str] = ()) -> None:
+        """Let everybody know who waits that their place is lost, but for those with the ids to `spare`."""
+        for id_, (_, turn) in self._expected.items():
+            if id_ not in spare and not turn.done():
                 turn.set_exception(error)
                 turn.exception()  # not everybody looks at it: some have not been told yet that they wait
 
