@@ -13,7 +13,7 @@ from tests.rig.proxy import Proxy
 
 pytestmark = pytest.mark.proxy
 
-REQUESTS = 200
+REQUESTS = 60
 ALL_ALONE = Count(in_flight=0, peak=1, total=REQUESTS)
 
 
@@ -28,8 +28,8 @@ def stream(request: pytest.FixtureRequest) -> bool:
     return request.param is True
 
 
-async def test_200_chats_with_a_limit_of_one(proxy: Proxy, provider: Provider, stream: bool) -> None:  # noqa: FBT001
-    """OpenAI's client is answered 200 times in a row."""
+async def test_chats_in_a_row_with_a_limit_of_one(proxy: Proxy, provider: Provider, stream: bool) -> None:  # noqa: FBT001
+    """OpenAI's client is answered, time after time."""
     one = single()
     async with proxy.async_openai(one) as client:
         for _ in range(REQUESTS):
@@ -41,8 +41,8 @@ async def test_200_chats_with_a_limit_of_one(proxy: Proxy, provider: Provider, s
     assert provider.count(caller=caller(one)) == ALL_ALONE
 
 
-async def test_200_messages_with_a_limit_of_one(proxy: Proxy, provider: Provider, stream: bool) -> None:  # noqa: FBT001
-    """Anthropic's client is answered 200 times in a row."""
+async def test_messages_in_a_row_with_a_limit_of_one(proxy: Proxy, provider: Provider, stream: bool) -> None:  # noqa: FBT001
+    """Anthropic's client is answered, time after time."""
     one = single()
     async with proxy.async_anthropic(one) as client:
         for _ in range(REQUESTS):

@@ -90,7 +90,7 @@ class LineMachine(RuleBasedStateMachine):
         self._loop = asyncio.new_event_loop()
         self._open = AsyncExitStack()
         self._stage: Stage = self._run(self._open.enter_async_context(open_stage()))
-        self._reference = LineReference(mortal=has_many_workers)
+        self._reference = LineReference(has_calls=has_many_workers)
         self._is_mortal = has_many_workers
         self._names = self._leases = 0
         self._granted: set[str] = set()
@@ -262,10 +262,10 @@ class LineMachine(RuleBasedStateMachine):
         self._reference.granted.clear()
         for worker in self._workers:
             told = self._run(_told(worker))
-            assert told == expected[worker.name], f"turns in {worker.name}"
+            assert told == expected[worker.name], f"turns in {worker.name}: {told} not {expected[worker.name]}"
             for grant in told:
                 ask = worker.waits.pop(grant.id)
-                worker.held[grant.id] = grant.to(ask.lease)
+                worker.held[grant.id] = grant.to(ask.lease).lease
                 worker.just_granted.append(ask)
 
     async def _compare(self, worker: Worker, reply: Reply) -> None:

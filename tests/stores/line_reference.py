@@ -63,13 +63,16 @@ class Lane:
 
 
 class LineReference:
-    """Slots, and those that wait for them; in a worker that dies after a time to live, if it is `mortal`."""
+    """Slots, and those that wait for them in workers.
 
-    def __init__(self, *, mortal: bool) -> None:
+    Where the only worker is told of everything one by one it `has_calls` not, and never dies.
+    """
+
+    def __init__(self, *, has_calls: bool) -> None:
         self.slots = Slots()
         self.lanes: dict[object, Lane] = {}
         self.granted: list[tuple[str, Grant]] = []
-        self._mortal = mortal
+        self._has_calls = has_calls
         self._calls: dict[str, float] = {}
         self._turns: dict[tuple[Place, Flow], int] = {}
         self._closed: dict[Scope, Lane] = {}
@@ -82,6 +85,8 @@ class LineReference:
             self.leave(ask.lease.id)
         for lease in exchange.releases:
             self.slots.release(lease)
+            if not self._has_calls:
+                self.serve()
         for lease in exchange.renewals:
             self.slots.renew(lease)
         self.serve()
@@ -98,7 +103,7 @@ class LineReference:
 
     def is_live(self, waiter: Waiter) -> bool:
         """Whether the worker of one who waits has called within a time to live."""
-        return not self._mortal or self._calls[waiter.lease.worker] + TTL >= self.slots.now
+        return not self._has_calls or self._calls[waiter.lease.worker] + TTL >= self.slots.now
 
     def lacking(self, limits: Sequence[Limit], lane: Lane | None = None) -> list[Limit]:
         """Return which of the limits have no slot for those of `lane`."""

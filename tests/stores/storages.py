@@ -171,7 +171,7 @@ class OneWorker:
     def __init__(self) -> None:
         self._clock = Clock()
         self._store = MemoryStore(ttl=TTL, clock=self._clock)
-        self._turns: dict[str, asyncio.Future[Admitted]] = {}
+        self._granted: list[Grant] = []
 
     def backend(self) -> Backend:
         """Return the way to it."""
@@ -188,7 +188,6 @@ class OneWorker:
     async def exchange(self, exchange: Exchange) -> Reply:
         """Ask the process' only store."""
         for released in (*(ask.lease for ask in exchange.leaving), *exchange.releases):
-            self._turns.pop(released.id, None)
             self._store.release(released)
         await self._store.renew(exchange.renewals)
         answers = [await self._answer(ask) for ask in exchange.asks]
@@ -200,19 +199,19 @@ class OneWorker:
         place = await self._store.wait(ask.lease, ask.patience)
         if not isinstance(place, Waiting):
             return place
-        self._turns[ask.lease.id] = place.turn
+        place.turn.add_done_callback(self._hear)
         return Stands(place.limit, place.in_flight, place.waiting)
+
+    def _hear(self, turn: asyncio.Future[Admitted]) -> None:
+        given = turn.result()
+        others = tuple(count - 1 for count in given.in_flight)
+        self._granted.append(Grant(given.lease.id, given.lease.apart, others))
 
     async def grants(self, worker: str) -> AsyncGenerator[Sequence[Grant], None]:  # noqa: ARG002 (the only one)
         """Yield what was given to those that wait."""
         while True:
-            done = {id_: turn.result() for id_, turn in self._turns.items() if turn.done()}
-            for id_ in done:
-                del self._turns[id_]
-            yield [
-                Grant(id_, given.lease.apart, tuple(count - 1 for count in given.in_flight))
-                for id_, given in done.items()
-            ]
+            granted, self._granted = self._granted, []
+            yield granted
             await asyncio.sleep(TTL)
 
     async def waiting(self, scopes: Sequence[Scope]) -> Sequence[int]:

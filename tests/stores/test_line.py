@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.stores.line_machine import machine
 from tests.stores.stages import OpenStage
+
+PHASES = (Phase.generate, Phase.shrink) if "SHRINK" in os.environ else (Phase.generate,)
+"""To find the shortest history takes minutes."""
 
 EXAMPLES = {"memory": 60, "host": 40, "fakeredis": 8, "redis": 60}
 """Ours: about five seconds each."""
@@ -28,6 +31,8 @@ def test_line_is_that_of_the_reference(kind: str, open_stage: OpenStage) -> None
             stateful_step_count=40,
             deadline=None,
             derandomize="LINES" not in os.environ,
+            database=None,
+            phases=PHASES,
             suppress_health_check=list(HealthCheck),
         ),
     )
