@@ -171,13 +171,17 @@ class Line:
         """Give turns to those that wait for a slot in `freed`, or where leases may have lapsed."""
         due = self._do("SELECT scope FROM alarms_1 WHERE due < ?", self._now).fetchall()
         scopes = {scope.key: scope for scope in (*freed, *(Scope.parse(key) for (key,) in due))}
+        known: dict[str, _Lane | None] = {}
         for _ in range(MOST_TURNS):
-            lanes = filter(None, map(self._next, scopes.values()))
+            known |= {key: self._next(scope) for key, scope in scopes.items() if key not in known}
+            lanes = filter(None, known.values())
             first = min(lanes, key=lambda lane: (lane.rank, lane.came, lane.scope), default=None)
             if first is None:
                 self._set_alarms(scopes.values(), self._slots.lapses_at)
                 break
             scopes |= {limit.scope.key: limit.scope for limit in self._turn(first)}
+            for limit in first.limits:
+                known.pop(limit.scope.key, None)  # all that a turn changes
         else:
             self._set_alarms(scopes.values(), lambda _: self._now - 1)
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -18,6 +16,7 @@ import pytest
 from litellm_parallel_limits.stores.host import _Work
 from litellm_parallel_limits.stores.redis import _LUA
 from tests.stores.histories import History, WrongError
+from tests.stores.mistakes import Mistake, MistakenClient, called
 from tests.stores.storages import Connect, SharedStorage, in_file, in_redis
 
 SEEDS = range(16)
@@ -27,19 +26,6 @@ FEW = range(6)
 """Of these; test_histories.py goes through all of them where there is no mistake."""
 
 Open = Callable[[], AbstractAsyncContextManager[SharedStorage]]
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A mistake: `wrong` in the place of what is `right`."""
-
-    name: str
-    right: str
-    wrong: str
-
-    def made_in(self, text: str) -> str:
-        """Return a text with the mistake, if it is one that can have it."""
-        return text.replace(self.right, self.wrong)
 
 
 IN_EXCHANGE = (
@@ -255,21 +241,6 @@ IN_SQL = (
 )
 
 
-class MistakenClient:
-    """A Redis client in whose scripts there is a mistake."""
-
-    def __init__(self, client: Any, mistake: Mistake) -> None:
-        self._client = client
-        self._mistake = mistake
-
-    def register_script(self, script: str) -> Any:
-        """Return `script` as a callable."""
-        return self._client.register_script(self._mistake.made_in(script))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-
 async def is_found(open_storage: Open, seeds: range = SEEDS) -> bool:
     """Whether one of a few histories goes wrong."""
     for seed in seeds:
@@ -280,11 +251,6 @@ async def is_found(open_storage: Open, seeds: range = SEEDS) -> bool:
                 assert "ResponseError" not in str(error), "the script does not run"  # noqa: PT017
                 return True
     return False
-
-
-def called(mistake: Mistake) -> str:
-    """Return the name of a mistake."""
-    return mistake.name
 
 
 @pytest.mark.parametrize("mistake", IN_LUA, ids=called)

@@ -61,11 +61,10 @@ local function parsed(text)
 end
 
 local function find_lane(id)
-  local home, flow, limits, at, passes =
-    unpack(redis.call('HMGET', key('lane', id), 'home', 'flow', 'limits', 'at', 'passes'))
+  local home, flow, limits, at = unpack(redis.call('HMGET', key('lane', id), 'home', 'flow', 'limits', 'at'))
   return home and {
-    id = id, home = home, flow = flow, text = limits, limits = parsed(limits), at = tonumber(at),
-    passes = tonumber(passes), later = tonumber(flow:match('^-?%d+')) * priority_step,
+    id = id, home = home, flow = flow, limits = parsed(limits), at = tonumber(at),
+    later = tonumber(flow:match('^-?%d+')) * priority_step,
   }
 end
 
@@ -152,11 +151,11 @@ local function drop(waiter, lane)
   return opened
 end
 
-local function is_before(rank, came, other_rank, other_came)
-  return rank < other_rank or (rank == other_rank and came < other_came)
+local function is_before(one, other)
+  return one.rank < other.rank or (one.rank == other.rank and one.came < other.came)
 end
 
--- The lane that is next at `scope`, nil if none stands there that there is room for; its rank, when its first came.
+-- The lane that is next at `scope`, its rank and when its first came; nil if there is room for none.
 local function next_at(scope)
   local count = unexpired(key('lease', scope))
   local closer = redis.call('HGET', closed_scopes, scope)
@@ -165,7 +164,7 @@ local function next_at(scope)
     local place, limit = place_of(lane)
     if limit.scope == scope and limit.capacity > count then
       local _, came = first_of(lane)
-      return lane, tonumber(redis.call('ZSCORE', key('queue', place), lane.flow)), came
+      return {lane = lane, rank = tonumber(redis.call('ZSCORE', key('queue', place), lane.flow)), came = came}
     end
     return nil
   end
@@ -174,13 +173,13 @@ local function next_at(scope)
     local place = number .. ':' .. scope
     local flow, rank = unpack(redis.call('ZRANGE', key('queue', place), 0, 0, 'WITHSCORES'))
     local lane, came = unpack(redis.call('ZRANGE', key('flow', place, flow), 0, 0, 'WITHSCORES'))
-    if not best or is_before(tonumber(rank), tonumber(came), best.rank, best.came) then
-      best = {lane = lane, rank = tonumber(rank), came = tonumber(came)}
-    end
+    local one = {lane = lane, rank = tonumber(rank), came = tonumber(came)}
+    best = (best and not is_before(one, best)) and best or one
   end
   if best then
-    return find_lane(best.lane), best.rank, best.came
+    best.lane = find_lane(best.lane)
   end
+  return best
 end
 
 -- Lets `lane` stand where it lacks a slot; closes its limits if it has missed too many turns.
@@ -280,12 +279,15 @@ local function serve(freed)
       freed[scope] = nil  -- nobody waits there
     end
   end
+  local known = {}
   for _ = 1, most_turns do
-    local first, rank, came
+    local first
     for _, scope in ipairs(sorted(freed)) do
-      local lane, its_rank, its_came = next_at(scope)
-      if lane and (not first or is_before(its_rank, its_came, rank, came)) then
-        first, rank, came = lane, its_rank, its_came
+      if known[scope] == nil then
+        known[scope] = next_at(scope) or false
+      end
+      if known[scope] and (not first or is_before(known[scope], first)) then
+        first = known[scope]
       end
     end
     if not first then
@@ -294,8 +296,11 @@ local function serve(freed)
       end
       return
     end
-    for _, limit in ipairs(turn(first, rank)) do
+    for _, limit in ipairs(turn(first.lane, first.rank)) do
       freed[limit.scope] = true
+    end
+    for _, limit in ipairs(first.lane.limits) do
+      known[limit.scope] = nil  -- all that a turn changes
     end
   end
   for scope in pairs(freed) do
