@@ -31,25 +31,29 @@ class Incoming:
         self._kept: deque[Message] = deque()
         self._reading: asyncio.Task[None] | None = None
         self._others = 0
-        self._left = asyncio.Event()
+        self._has_left = False
+        self._changed = asyncio.Event()
 
     async def __call__(self) -> Message:
         """Return the next message."""
         while self._reading is not None and not self._kept:
             await asyncio.wait({self._reading})
         if self._kept:
+            self._changed.set()
             return self._kept.popleft()
         self._others += 1
         try:
             return self._seen(await self._receive())
         finally:
             self._others -= 1
+            self._changed.set()
 
     async def gone(self) -> None:
         """Return when the client has left."""
-        while not self._left.is_set():
+        while not self._has_left:
             if self._reading is None and (self._others or len(self._kept) >= MOST_MESSAGES):
-                await self._left.wait()  # the application looks itself, or does not look at what there is
+                self._changed.clear()  # the application looks itself, or has not looked at what there is
+                await self._changed.wait()
             else:
                 self._reading = self._reading or asyncio.ensure_future(self._read())
                 await asyncio.wait({self._reading})
@@ -63,11 +67,10 @@ class Incoming:
         try:
             self._kept.append(self._seen(await self._receive()))
         except Exception:  # noqa: BLE001 (a server's; the application meets it when it reads itself)
-            self._left.set()
+            self._has_left = True
         finally:
             self._reading = None
 
     def _seen(self, message: Message) -> Message:
-        if message["type"] in LEAVING:
-            self._left.set()
+        self._has_left = self._has_left or message["type"] in LEAVING
         return message

@@ -106,7 +106,7 @@ class Limit:
 class Patience:
     """How a request waits where its limits let it.
 
-    Lower `priority` goes first. It has `waited` so many seconds already, and waits `seconds` at most,
+    Lower `priority` goes first. It has `waited` so many seconds already, and waits `seconds` more at most,
     whatever its limits allow.
     """
 

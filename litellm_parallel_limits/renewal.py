@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 RECORDS = ("metadata", "team_metadata", "organization_metadata", "project_metadata")
@@ -13,9 +14,11 @@ def renewed(auth: Any, cache: Any) -> Any:
 
     Nothing is looked up, and `auth` stays as it is.
     """
-    memory = getattr(cache, "in_memory_cache", None)
-    known = memory.get_cache(auth.token) if memory is not None and getattr(auth, "token", None) else None
-    if known is None or type(known) is not type(auth):
-        return auth
-    records = {name: getattr(known, name) for name in RECORDS if hasattr(known, name)}
-    return auth.model_copy(update=records)
+    token = getattr(auth, "token", None)
+    keys = getattr(cache, "key_object_cache", cache)  # LiteLLM keeps keys apart since 1.106
+    memory = getattr(keys, "in_memory_cache", None)
+    known = memory.get_cache(token) if memory is not None and token else None
+    if not isinstance(known, Mapping):
+        known = vars(known) if type(known) is type(auth) else {}
+    records = {name: known[name] for name in RECORDS if name in known}
+    return auth.model_copy(update=records) if records else auth

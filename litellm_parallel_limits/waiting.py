@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -17,8 +18,9 @@ from litellm_parallel_limits.limits import Admitted, Answer, Limit, Patience, Re
 LOOK_SECONDS = 0.25
 """From one look to the next while a store lets nobody wait, because it is out or has just come back."""
 
-RENEW_SECONDS = 5.0
-"""After which one who waits has a look whether its limits have other numbers by now."""
+RENEW_SECONDS = 10.0
+"""Until one who waits looks whether its limits have other numbers by now; up to twice as long, by chance, so
+that those that came together do not look together."""
 
 Try = Callable[[Sequence[Limit], str, Patience | None], Awaitable[Answer | Waiting]]
 
@@ -78,6 +80,7 @@ class WaitingRoom:
         for turn in self._turns:
             if not turn.done():
                 turn.set_exception(error)
+                turn.exception()  # whoever is cancelled meanwhile does not look at it
         self.stir()
 
     def stir(self) -> None:
@@ -160,7 +163,8 @@ class WaitingRoom:
         self._turns.add(turn)
         try:
             while not (turn.done() or gone.done()) and (left := ends - self._clock()) > 0:
-                await _first(turn, gone, seconds=min(left, RENEW_SECONDS))
+                seconds = min(left, random.uniform(RENEW_SECONDS, 2 * RENEW_SECONDS))  # noqa: S311
+                await _first(turn, gone, seconds=seconds)
                 if not (turn.done() or gone.done()) and await wish.limits() != limits:
                     break
             is_kept = turn.done() and turn.exception() is None and not gone.done()
@@ -189,4 +193,4 @@ async def _first(*futures: asyncio.Future[Any], seconds: float) -> None:
 def _seconds(limit: Limit, patience: Patience) -> float:
     """Return for how many seconds more a request waits for `limit`."""
     most = limit.wait.seconds if limit.wait is not None else math.inf
-    return min(patience.seconds, most) - patience.waited
+    return min(patience.seconds, most - patience.waited)

@@ -67,6 +67,12 @@ class Bells:
                 finally:
                     os.close(descriptor)
 
+    def forget(self, workers: Iterable[str]) -> None:
+        """Take away the bells of `workers` that have died."""
+        for worker in workers:
+            with suppress(OSError):
+                self._pipe(worker).unlink(missing_ok=True)
+
     def _pipe(self, worker: str) -> Path:
         return Path(f"{self._path}-{worker}")
 

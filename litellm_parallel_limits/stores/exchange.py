@@ -15,7 +15,10 @@ UNKNOWN = 0
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request for the slots of `lease`. With `patience` it waits for them where the limits let it."""
+    """A request for the slots of `lease`. With `patience` it waits for them where the limits let it.
+
+    As a release: of the slots, and with `patience` of the place in line.
+    """
 
     lease: Lease
     patience: Patience | None = None
@@ -45,7 +48,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What a worker tells and asks: who waits no longer, releases, renewals, then who asks, in order.
+    """What a worker tells and asks: releases, then renewals, then who asks, in order.
 
     A worker numbers its calls from 1 upwards. `acknowledged` is the number of its last call that was
     answered, 0 if it holds nothing and that was long ago; `lately` tells that it was so short ago that the
@@ -57,8 +60,7 @@ class Exchange:
     acknowledged: int
     lately: bool
     epoch: int
-    leaving: Sequence[Ask] = ()
-    releases: Sequence[Lease] = ()
+    releases: Sequence[Ask] = ()
     renewals: Sequence[Lease] = ()
     asks: Sequence[Ask] = ()
 

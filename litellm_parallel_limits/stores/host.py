@@ -117,6 +117,7 @@ class HostBackend:
                     working = _Work(cursor, self.now_ms(), self._ttl_ms, self._ticks)
                     result = work(working)
                 self._bells.ring(working.woken)
+                self._bells.forget(working.dead)
                 return result
         except sqlite3.Error:
             self._close()  # the next call finds out what is there
@@ -140,20 +141,21 @@ class HostBackend:
 
     def _exchange(self, work: _Work, exchange: Exchange) -> Reply:
         workers, epoch = work.begin(exchange)
-        freed = [limit.scope for ask in exchange.leaving for limit in work.line.leave(ask.lease.id)]
-        for lease in exchange.releases:
-            freed += (limit.scope for limit in lease.limits)
-            work.release(lease)
+        freed: list[Scope] = []
+        for ask in exchange.releases:
+            opened = () if ask.patience is None else work.line.leave(ask.lease.id)
+            freed += (limit.scope for limit in (*ask.lease.limits, *opened))
+            work.release(ask.lease)
         if exchange.epoch in {UNKNOWN, epoch}:  # as in exchange.lua
             for lease in exchange.renewals:
                 work.hold(lease)
         is_settled = epoch < 0 or work.now - epoch >= self._settling_ms
-        if is_settled:
-            work.serve(freed)
+        work.serve(freed, is_settled=is_settled)
         admits = exchange.epoch == epoch or (exchange.epoch == UNKNOWN and is_settled)
         asks = [ask if is_settled else replace(ask, patience=None) for ask in exchange.asks]
         answers = [work.admit(ask) if admits else None for ask in asks]
-        return Reply(work.now, workers, epoch, answers, work.line.alarm())
+        alarm = work.line.alarm(0 if is_settled else epoch + self._settling_ms)
+        return Reply(work.now, workers, epoch, answers, alarm)
 
 
 class _Work:
@@ -165,13 +167,16 @@ class _Work:
         self._times = {"now": now, "deadline": now + ttl}
         self.line = Line(cursor, self, now=now, tick=tick)
         self.woken: set[str] = set()
-        self.died = False
+        self.dead: set[str] = set()
 
     def begin(self, exchange: Exchange) -> tuple[int, int]:
         """Take note of the worker, and return how many live and the epoch, anew where leases were lost."""
         if self._number("SELECT called FROM epochs_1") > self.now:  # the machine, and its clock, began anew
             self._forget()
-        self.died = self._do("DELETE FROM workers_1 WHERE deadline < :now").rowcount > 0
+        self.dead = {worker for (worker,) in self._do("SELECT worker FROM workers_1 WHERE deadline < :now")}
+        for worker in self.dead:
+            self._do("DELETE FROM grants_1 WHERE worker = :worker", worker=worker)
+        self._do("DELETE FROM workers_1 WHERE deadline < :now")
         if exchange.renewals:
             self._do("DELETE FROM leases_1 WHERE deadline < :now")
         last = self._number("SELECT number FROM workers_1 WHERE worker = :worker", worker=exchange.worker)
@@ -222,12 +227,17 @@ class _Work:
             self.hold(answer.lease)
         return answer
 
-    def serve(self, freed: Iterable[Scope]) -> None:
-        """Give turns to those that wait for what was freed, or has lapsed."""
-        if not self.line.is_empty():
+    def serve(self, freed: Iterable[Scope], *, is_settled: bool = True) -> None:
+        """Give turns to those that wait for what was freed, or has lapsed; later if it is not settled."""
+        if self.line.is_empty():
+            return
+        opened = self.line.bury() if self.dead else ()
+        freed = [*freed, *(limit.scope for limit in opened)]
+        if is_settled:
             self._do("DELETE FROM leases_1 WHERE deadline < :now")
-            opened = self.line.bury() if self.died else ()
-            self.line.serve([*freed, *(limit.scope for limit in opened)])
+            self.line.serve(freed)
+        else:
+            self.line.postpone(freed)
 
     def count(self, scope: Scope) -> int:
         """Return how many leases are compared with a limit of `scope`."""
@@ -313,13 +323,12 @@ class _Work:
     def _holding(self, lease: Lease) -> Admitted | None:
         """Return what the lease holds, None if it holds nothing."""
         found = self._do(
-            "SELECT MAX(apart) FROM leases_1 WHERE id = :id AND deadline >= :now", id=lease.id
+            "SELECT MAX(apart) FROM leases_1 WHERE id = :id AND NOT freed AND deadline >= :now", id=lease.id
         ).fetchone()
         if found[0] is None:
             return None
-        return Admitted(
-            replace(lease, apart=bool(found[0])), tuple(self.count(limit.scope) for limit in lease.limits)
-        )
+        held = replace(lease, apart=bool(found[0]))
+        return Admitted(held, tuple(self.count(limit.scope) + held.is_apart(limit) for limit in held.limits))
 
     def _number(self, query: str, **values: object) -> int:
         found = self._do(query, **values).fetchone()

@@ -26,6 +26,7 @@ TABLES = {
         passes INT) WITHOUT ROWID""",
     "turns_1": """(
         scope TEXT, number INT, flow TEXT, rank INT, PRIMARY KEY (scope, number, flow)) WITHOUT ROWID""",
+    "waiting_1": "(scope TEXT, worker TEXT, number INT, PRIMARY KEY (scope, worker)) WITHOUT ROWID",
     "closed_1": "(scope TEXT PRIMARY KEY, lane TEXT) WITHOUT ROWID",
     "alarms_1": "(scope TEXT PRIMARY KEY, due INT) WITHOUT ROWID",
 }
@@ -34,6 +35,7 @@ TABLES = {
 INDEXES = {
     "waiters_1_lane": "waiters_1 (lane, came)",
     "lanes_1_place": "lanes_1 (scope, number, flow)",
+    "turns_1_rank": "turns_1 (scope, rank, number)",
 }
 
 
@@ -82,6 +84,22 @@ class _Lane:
     rank: int
     came: int
 
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> _Lane:
+        id_, scope, number, flow, priority, limits, *rest = row
+        return cls(id_, scope, number, flow, priority, _limits(limits), *rest)
+
+
+_LANES = """
+SELECT lane, scope, number, flow, priority, limits, passes, rank,
+    (SELECT MIN(came) FROM waiters_1 WHERE waiters_1.lane = lanes_1.lane) AS first
+FROM turns_1 JOIN lanes_1 USING (scope, number, flow)
+"""
+_CLOSER = f"{_LANES} WHERE lane = ? AND scope = ? AND number > ?"
+_FIRST_LANE = f"""{_LANES} WHERE scope = ? AND number > ?
+AND rank = (SELECT rank FROM turns_1 WHERE scope = ? AND number > ? ORDER BY rank LIMIT 1)
+ORDER BY first LIMIT 1"""  # noqa: S608 (our own words)
+
 
 class Line:
     """Those that wait, in the database of `cursor`, at `now` in ms. Everything happens in one transaction.
@@ -94,6 +112,7 @@ class Line:
         self._slots = slots
         self._now = now
         self._tick = tick
+        self._unfinished: set[Scope] = set()
 
     def is_empty(self) -> bool:
         """Whether nobody waits."""
@@ -102,14 +121,11 @@ class Line:
     def closed(self, scope: Scope, lane: str = "") -> bool:
         """Whether `scope` is kept free for another than `lane`."""
         found = self._one("SELECT lane FROM closed_1 WHERE scope = ?", scope.key)
-        return found is not None and found[0] != lane
+        return (found is not None and found[0] != lane) or scope in self._unfinished
 
     def waiting(self, scope: Scope) -> int:
         """Return how many wait that came for a slot in `scope`, and whose worker lives."""
-        found = self._do(
-            "SELECT worker, COUNT(*) FROM waiters_1 JOIN lanes_1 USING (lane) WHERE home = ? GROUP BY worker",
-            scope.key,
-        )
+        found = self._do("SELECT worker, number FROM waiting_1 WHERE scope = ?", scope.key)
         return sum(number for worker, number in found.fetchall() if self._slots.is_live(worker))
 
     def home(self, lease: Lease) -> Limit | None:
@@ -134,6 +150,11 @@ class Line:
         self._do(
             "INSERT INTO waiters_1 VALUES (?, ?, ?, ?, ?, ?)",
             *(lease.id, name, came, lease.worker, lease.model, lease.started_ms),
+        )
+        self._do(
+            "INSERT INTO waiting_1 VALUES (?, ?, 1) "
+            "ON CONFLICT (scope, worker) DO UPDATE SET number = number + 1",
+            *(home.scope.key, lease.worker),
         )
         flow = f"{patience.priority}:{home.wait.flow}"
         created = self._do(
@@ -163,13 +184,25 @@ class Line:
         found = self._one("SELECT lane FROM waiters_1 WHERE id = ?", lease)
         return () if found is None else self._drop(lease, found[0])
 
-    def alarm(self) -> int:
-        """Return when leases may have lapsed that somebody waits for, in ms; 0 if nobody waits."""
-        return int(self._one("SELECT MIN(due) FROM alarms_1")[0] or 0)
+    def alarm(self, earliest: int = 0) -> int:
+        """Return when turns are to be given again, in ms and not before `earliest`; 0 if nobody waits."""
+        due = self._one("SELECT MIN(due) FROM alarms_1")[0]
+        return 0 if due is None else max(due, earliest)
+
+    def postpone(self, freed: Iterable[Scope]) -> None:
+        """Let turns at `freed` be given later, and nobody overtake those that wait there."""
+        waited = [scope for scope in freed if self._one("SELECT 1 FROM turns_1 WHERE scope = ?", scope.key)]
+        self._set_alarms(waited, lambda _: self._now - 1)
+        self._unfinished |= set(waited)
 
     def serve(self, freed: Iterable[Scope] = ()) -> None:
-        """Give turns to those that wait for a slot in `freed`, or where leases may have lapsed."""
-        due = self._do("SELECT scope FROM alarms_1 WHERE due < ?", self._now).fetchall()
+        """Give turns to those that wait for a slot in `freed`, or where leases may have lapsed.
+
+        As many as one call may; the others are to be given later.
+        """
+        due = self._do(
+            "SELECT scope FROM alarms_1 WHERE due < ? ORDER BY due LIMIT ?", self._now, MOST_TURNS
+        ).fetchall()
         scopes = {scope.key: scope for scope in (*freed, *(Scope.parse(key) for (key,) in due))}
         known: dict[str, _Lane | None] = {}
         for _ in range(MOST_TURNS):
@@ -183,7 +216,7 @@ class Line:
             for limit in first.limits:
                 known.pop(limit.scope.key, None)  # all that a turn changes
         else:
-            self._set_alarms(scopes.values(), lambda _: self._now - 1)
+            self.postpone(scopes.values())
 
     def _set_alarms(self, scopes: Iterable[Scope], due: Callable[[Scope], int]) -> None:
         for scope in scopes:
@@ -194,18 +227,18 @@ class Line:
 
     def _next(self, scope: Scope) -> _Lane | None:
         """Return the lane that is next at `scope`, None if none stands there that there is room for."""
-        closed = self._one("SELECT lane FROM closed_1 WHERE scope = ?", scope.key)
-        found = self._one(
-            "SELECT lane, scope, number, flow, priority, limits, passes, rank, "
-            "(SELECT MIN(came) FROM waiters_1 WHERE waiters_1.lane = lanes_1.lane) AS first "
-            "FROM turns_1 JOIN lanes_1 USING (scope, number, flow) "
-            "WHERE scope = ? AND number > ? AND (? IS NULL OR lane = ?) ORDER BY rank, first LIMIT 1",
-            *(scope.key, self._slots.count(scope), *(closed or (None,)) * 2),
-        )
-        if found is None:
+        count = self._slots.count(scope)
+        most = self._one("SELECT MAX(number) FROM turns_1 WHERE scope = ?", scope.key)[0]
+        if most is None or most <= count:
             return None
-        id_, at, number, flow, priority, limits, *rest = found
-        return _Lane(id_, at, number, flow, priority, _limits(limits), *rest)
+        closed = self._one("SELECT lane FROM closed_1 WHERE scope = ?", scope.key)
+        if closed is not None:
+            found = self._one(
+                f"{_LANES} WHERE lane = ? AND scope = ? AND number > ?", *closed, scope.key, count
+            )
+        else:
+            found = self._one(_FIRST_LANE, *(scope.key, count) * 2)
+        return None if found is None else _Lane.of(found)
 
     def _turn(self, lane: _Lane) -> Sequence[Limit]:
         """Admit the first of `lane`, or let it stand where it lacks a slot; return the limits this opens."""
@@ -262,17 +295,25 @@ class Line:
     def _drop(self, lease: str, lane: str) -> Sequence[Limit]:
         """Take the lease out of its lane; return the limits that this opens to others."""
         first = self._first(lane)
+        home, *place, limits = self._one(
+            "SELECT home, scope, number, flow, limits FROM lanes_1 WHERE lane = ?", lane
+        )
+        self._uncount(home, lease)
         self._do("DELETE FROM waiters_1 WHERE id = ?", lease)
-        place = self._one("SELECT scope, number, flow, limits FROM lanes_1 WHERE lane = ?", lane)
-        if place is None or first is None or first[0] != lease:
+        if first[0] != lease:
             return ()
-        scope, number, flow, limits = place
         if self._one("SELECT 1 FROM waiters_1 WHERE lane = ?", lane):
             self._do("UPDATE lanes_1 SET passes = 0 WHERE lane = ?", lane)
         else:
             self._do("DELETE FROM lanes_1 WHERE lane = ?", lane)
-            self._forget_flow(scope, number, flow)
+            self._forget_flow(*place)
         return _limits(limits) if self._do("DELETE FROM closed_1 WHERE lane = ?", lane).rowcount else ()
+
+    def _uncount(self, home: str, lease: str) -> None:
+        (worker,) = self._one("SELECT worker FROM waiters_1 WHERE id = ?", lease)
+        place = (home, worker)
+        self._do("UPDATE waiting_1 SET number = number - 1 WHERE scope = ? AND worker = ?", *place)
+        self._do("DELETE FROM waiting_1 WHERE scope = ? AND worker = ? AND number < 1", *place)
 
     def _forget_flow(self, scope: str, number: int, flow: str) -> None:
         """Forget the turns of a flow of which no lane stands there any more."""

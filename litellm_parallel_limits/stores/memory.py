@@ -60,6 +60,9 @@ class MemoryStore:
 
     async def wait(self, lease: Lease, patience: Patience) -> Answer | Waiting:
         """Take the lease's slots, or let it wait for them if all that are full allow it."""
+        answer = self._admit(Ask(lease), None) if not self._waiting else None
+        if isinstance(answer, Admitted):  # nobody waits, and nor does it
+            return answer
         answer = self._admit(Ask(lease, patience), self._line(()))
         if not isinstance(answer, Stands):
             return answer
@@ -147,6 +150,9 @@ class MemoryStore:
             create(self._waiters.cursor())
         line = Line(self._waiters.cursor(), self, now=self.now_ms(), tick=self._ticks)
         line.serve(freed)
+        while 0 < line.alarm() < self.now_ms():  # more than are given at a time
+            line = Line(self._waiters.cursor(), self, now=self.now_ms(), tick=self._ticks)
+            line.serve()
         return line
 
     def _used(self) -> list[_Slot]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,11 @@ MOST_PLACES = 500
 
 LISTEN_MS = 500
 """For which one call waits to be told of turns: less than the time-out of its connection."""
+
+LOOKS = 50
+"""At what there is, without blocking, after a call that blocks has failed: for a second."""
+
+LOOK_SECONDS = 0.02
 
 MOST_GRANTS = 100
 """Told of in one reply."""
@@ -95,7 +101,6 @@ class RedisBackend:
     ) -> None:
         self._client = client
         self._listener = listener
-        self._last_told = "0"
         self._ttl_ms = int(ttl * 1000)
         self._settling_ms = int(settling_seconds(ttl) * 1000)
         self._root = prefix + ROOT
@@ -118,12 +123,21 @@ class RedisBackend:
     async def grants(self, worker: str) -> AsyncGenerator[Sequence[Grant], None]:
         """Yield what those are given that wait in `worker`, as it is given; an empty list now and then."""
         assert self._listener is not None  # noqa: S101 (nobody waits without)
-        stream, block = self._key("wake", worker), None  # at first only to see that it can be listened to
+        stream, last, looks = self._key("wake", worker), "0", 1
         while True:
-            found = await self._listener.xread({stream: self._last_told}, count=MOST_GRANTS, block=block)
-            entries, block = _entries(found), LISTEN_MS
-            self._last_told = _text(entries[-1][0]) if entries else self._last_told
-            yield [_grant(id_, told) for _, fields in entries for id_, told in fields.items()]
+            try:
+                block = None if looks else LISTEN_MS
+                found = _entries(await self._listener.xread({stream: last}, count=MOST_GRANTS, block=block))
+            except Exception:  # nothing may block, or the connection is gone, or another server is there
+                if looks:
+                    raise
+                last, looks = "0", LOOKS
+                continue
+            last = _text(found[-1][0]) if found else last
+            yield [_grant(id_, told) for _, fields in found for id_, told in fields.items()]
+            looks = max(0, looks - 1)
+            if looks:
+                await asyncio.sleep(LOOK_SECONDS)
 
     async def waiting(self, scopes: Sequence[Scope]) -> Sequence[int]:
         """Return how many wait that came for a slot in each of `scopes`."""
@@ -149,7 +163,8 @@ class RedisBackend:
 
     def _command(self, exchange: Exchange) -> _Command:
         keys = [self._key("workers"), self._key("scopes"), self._key("worker", exchange.worker)]
-        command = _Command([*keys, self._key("epoch")], [self._ttl_ms, self._settling_ms])
+        keys += (self._key("epoch"), self._key("alarms"))
+        command = _Command(keys, [self._ttl_ms, self._settling_ms])
         args = command.args
         args += (self._root, LONGEST_WAIT_MS, PRIORITY_SECONDS * 1_000_000, MOST_PASSES, MOST_TURNS)
         args += (
@@ -159,13 +174,12 @@ class RedisBackend:
             int(exchange.lately),
             exchange.epoch,
         )
-        args.append(len(exchange.leaving))
-        for ask in exchange.leaving:
-            args += (*_waiter(ask), len(ask.lease.limits))
-        released = _slots(exchange.releases)
-        args.append(len(released))
-        for lease, limit in released:
-            args += (*self._places(command, limit), limit.scope.key, _member(lease, limit))
+        args.append(len(exchange.releases))
+        for ask in exchange.releases:
+            args += ("",) if ask.patience is None else _waiter(ask)
+            args.append(len(ask.lease.limits))
+            for limit in ask.lease.limits:
+                args += (*self._places(command, limit), limit.scope.key, _member(ask.lease, limit))
         renewed = _slots(exchange.renewals)
         args.append(len(renewed))
         for lease, limit in renewed:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from litellm_parallel_limits.background import start
 from litellm_parallel_limits.deadlines import in_time, wait
 from litellm_parallel_limits.errors import LeasesLostError, StoreError
-from litellm_parallel_limits.limits import Answer, Lease, Patience, Scope, Waiting
+from litellm_parallel_limits.limits import Admitted, Answer, Lease, Patience, Scope, Waiting
 from litellm_parallel_limits.stores import Holding, Snapshot
 from litellm_parallel_limits.stores.exchange import (
     UNKNOWN,
@@ -28,6 +28,9 @@ from litellm_parallel_limits.stores.turns import Turns
 
 MOST_ADMISSIONS = 128
 """In one call: a bound on how long Redis is busy with it (about 1 ms at four limits each)."""
+
+WAITING_WEIGHT = 8
+"""Of one who comes to wait, or waits no longer, against another: what Redis has to do for it."""
 
 MOST_SLOTS = 500
 """Released, and as many renewed, in one call: about 0.4 ms of Redis each."""
@@ -55,8 +58,7 @@ class _Admission:
 class _Batch:
     """What goes to the backend in one call, and who waits for it."""
 
-    leaving: dict[str, Ask]
-    releases: dict[str, tuple[Lease, float]]
+    releases: dict[str, tuple[Ask, float]]
     renewals: dict[str, Lease]
     renewing: list[asyncio.Future[StoreError | None]] = field(default_factory=list)
     admissions: dict[str, _Admission] = field(default_factory=dict)
@@ -79,11 +81,10 @@ class SharedStore:
         self._worker = worker
         self._ttl = ttl
         self._timeout = timeout
-        self._releases: OrderedDict[str, tuple[Lease, float]] = OrderedDict()
+        self._releases: OrderedDict[str, tuple[Ask, float]] = OrderedDict()
         self._renewals: OrderedDict[str, Lease] = OrderedDict()
         self._renewing: list[asyncio.Future[StoreError | None]] = []
         self._admissions: OrderedDict[str, _Admission] = OrderedDict()
-        self._leaving: OrderedDict[str, Ask] = OrderedDict()
         self._turns = Turns(backend, worker, pause=PAUSE_SECONDS)
         self._alarm: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
@@ -125,19 +126,21 @@ class SharedStore:
 
     async def wait(self, lease: Lease, patience: Patience) -> Answer | Waiting:
         """Take the lease's slots, or let it wait for them if all that are full allow it."""
-        if not await self._turns.are_told(self._timeout):
-            return await self.acquire(lease)
+        if not self._turns.are_told():
+            answer = await self.acquire(lease)
+            if isinstance(answer, Admitted) or not await self._turns.will_be_told(self._timeout):
+                return answer
         ask = Ask(lease, patience)
         turn = self._turns.expect(ask)
         try:
-            answer = await self._asked(ask)
+            outcome = await self._asked(ask)
         except BaseException:
             self._turns.forget(lease)
             raise
-        if isinstance(answer, Stands):
-            return Waiting(lease, answer.limit, answer.in_flight, answer.waiting, turn)
+        if isinstance(outcome, Stands):
+            return Waiting(lease, outcome.limit, outcome.in_flight, outcome.waiting, turn)
         self._turns.forget(lease)
-        return answer
+        return outcome
 
     async def _asked(self, ask: Ask) -> Answer | Stands:
         if self._is_lost:
@@ -164,9 +167,7 @@ class SharedStore:
         asked = self._admissions.pop(lease.id, None)
         waited = self._turns.forget(lease)
         if asked is None or asked.sent:
-            if waited is not None:
-                self._leaving[lease.id] = waited
-            self._releases[lease.id] = (lease, time.monotonic() + self._ttl)
+            self._releases[lease.id] = (waited or Ask(lease), time.monotonic() + self._ttl)
             self._send()
 
     async def renew(self, leases: Sequence[Lease]) -> None:
@@ -195,7 +196,9 @@ class SharedStore:
             return 0
         held = (await self.snapshot()).holdings
         scopes = {slot.scope for slot in held if scope in {None, slot.scope} and lease in {None, slot.lease}}
-        return await self._ask(self._backend.free(list(scopes), lease))
+        freed = await self._ask(self._backend.free(list(scopes), lease))
+        await self._told()  # so that those that wait have their turns
+        return freed
 
     async def _told(self) -> None:
         """Return once the backend has been told everything until now. Raises StoreError if it cannot."""
@@ -211,7 +214,7 @@ class SharedStore:
             self._sending = start(self._send_all())
 
     async def _send_all(self) -> None:
-        while self._leaving or self._releases or self._renewing or self._admissions:
+        while self._releases or self._renewing or self._admissions:
             began = time.monotonic()
             batch = self._next_batch()
             try:
@@ -236,17 +239,16 @@ class SharedStore:
 
     def _next_batch(self) -> _Batch:
         now = time.monotonic()
-        leaving = _take(self._leaving, MOST_ADMISSIONS, lambda _: 1)
-        releases = _take(self._releases, MOST_SLOTS, lambda release: len(release[0].limits))
-        renewals = _take(self._renewals, MOST_SLOTS, lambda lease: len(lease.limits))
-        batch = _Batch(
-            leaving, {id_: release for id_, release in releases.items() if release[1] > now}, renewals
+        releases = _take(
+            self._releases, MOST_SLOTS, lambda release: len(release[0].lease.limits) * _weight(release[0])
         )
-        if (
-            not self._leaving and not self._releases and not self._renewals
-        ):  # who is new comes after what is told before
+        renewals = _take(self._renewals, MOST_SLOTS, lambda lease: len(lease.limits))
+        batch = _Batch({id_: release for id_, release in releases.items() if release[1] > now}, renewals)
+        if not self._releases and not self._renewals:  # who is new comes after what is told before
             batch.renewing, self._renewing = self._renewing, []
-            batch.admissions = _take(self._admissions, MOST_ADMISSIONS, lambda _: 1)
+            batch.admissions = _take(
+                self._admissions, MOST_ADMISSIONS, lambda admission: _weight(admission.ask)
+            )
         for admission in batch.admissions.values():
             admission.sent = True
         return batch
@@ -260,8 +262,7 @@ class SharedStore:
             self._acknowledged if lately or batch.renewals else 0,
             lately,
             self._epoch,
-            list(batch.leaving.values()),
-            [lease for lease, _ in batch.releases.values()],
+            [release for release, _ in batch.releases.values()],
             list(batch.renewals.values()),
             [admission.ask for admission in batch.admissions.values()],
         )
@@ -301,7 +302,8 @@ class SharedStore:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        if reply.alarm_ms and self._turns:
+        is_overdue = reply.alarm_ms <= reply.now_ms  # there was more to do than one call does
+        if reply.alarm_ms and (self._turns or is_overdue):
             seconds = (reply.alarm_ms + 1 - reply.now_ms) / 1000
             self._alarm = asyncio.get_running_loop().call_later(max(0.0, seconds), self._call)
 
@@ -316,7 +318,6 @@ class SharedStore:
         if time.monotonic() + PAUSE_SECONDS - self._failing_since >= self._timeout:
             self._give_up(batch, error)
             return
-        self._leaving = OrderedDict({**batch.leaving, **self._leaving})
         released = {**batch.releases, **self._releases}
         self._releases = OrderedDict(released)
         self._renewals = OrderedDict(_without(released, {**batch.renewals, **self._renewals}))
@@ -326,7 +327,6 @@ class SharedStore:
     def _give_up(self, batch: _Batch, error: StoreError) -> None:
         """Tell everybody who waits; what was released is still to be told."""
         self._failing_since = None
-        self._leaving = OrderedDict({**batch.leaving, **self._leaving})
         self._releases = OrderedDict({**batch.releases, **self._releases})
         asked = [*batch.admissions.values(), *self._admissions.values()]
         _set_all((admission.answer for admission in asked), error)
@@ -357,6 +357,10 @@ def _take(waiting: OrderedDict[str, _T], most: int, weight: Callable[[_T], int])
             break
         taken[first] = value
     return taken
+
+
+def _weight(ask: Ask) -> int:
+    return 1 if ask.patience is None else WAITING_WEIGHT
 
 
 def _without(released: Mapping[str, object], asked: Mapping[str, _T]) -> dict[str, _T]:

@@ -37,13 +37,18 @@ class Turns:
         """Whether anybody waits."""
         return bool(self._expected)
 
-    async def are_told(self, seconds: float) -> bool:
-        """Whether the backend is being listened to, in so many `seconds` if it was not."""
+    def are_told(self) -> bool:
+        """Whether the backend is being listened to."""
+        self._wanted_at = time.monotonic()
+        return self._listening is not None and not self._listening.done() and not self._is_deaf()
+
+    async def will_be_told(self, seconds: float) -> bool:
+        """Listen to the backend, and return whether it could be heard within so many `seconds`."""
         self._wanted_at = time.monotonic()
         if self._listening is None or self._listening.done():
             self._heard = asyncio.get_running_loop().create_future()
             self._listening = start(self._listen())
-        if self._heard is not None and not self._heard.done():
+        if self._heard is not None:
             await wait(seconds, self._heard)
         return not self._is_deaf()
 

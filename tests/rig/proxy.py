@@ -24,6 +24,9 @@ STATUS = "/parallel_limits/status"
 PATIENT = {"--timeout_worker_healthcheck": 60} if PATIENCE else {}
 """The server does not take a worker that a busy machine starts slowly for one that hangs."""
 
+PLAIN: dict[str, Any] = {"trust_env": False, "verify": False}
+"""What spares a client reading all the certificates there are, for which it has no use here."""
+
 RESTART_SECONDS = 120
 """A server that is asking a worker for a sign of life when it is killed goes on asking, see above."""
 
@@ -90,7 +93,7 @@ class Proxy:
 
     def is_alive(self) -> bool:
         """Whether it answers. Raises httpx.TransportError if nobody listens."""
-        return httpx.get(f"{self.url}/health/liveliness", trust_env=False).is_success
+        return httpx.get(f"{self.url}/health/liveliness", **PLAIN).is_success
 
     def workers(self) -> list[int]:
         """Return the processes that serve requests."""
@@ -106,7 +109,8 @@ class Proxy:
     def http(self, key: str, **options: Any) -> httpx.AsyncClient:
         """Return a plain client that sends `key`."""
         headers = {"authorization": f"Bearer {key}", CALLER: caller(key)}
-        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, trust_env=False, **options)
+        options = {"base_url": self.url, "timeout": 30, **PLAIN, **options}
+        return httpx.AsyncClient(headers=headers, **options)
 
     def openai(self, key: str, **options: Any) -> OpenAI:
         """Return OpenAI's client, which does not retry."""
@@ -123,7 +127,7 @@ class Proxy:
     def status(self) -> dict[str, Any]:
         """Return what the plugin says is in flight."""
         headers = {"authorization": f"Bearer {admin_key()}"}
-        reply = httpx.get(self.url + STATUS, headers=headers, timeout=10, trust_env=False)
+        reply = httpx.get(self.url + STATUS, headers=headers, timeout=10, **PLAIN)
         document: dict[str, Any] = reply.raise_for_status().json()
         return document
 

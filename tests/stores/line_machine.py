@@ -27,22 +27,39 @@ MOMENT = 0.001
 """Seconds from one call to the next."""
 
 PASSING = (9.0, 13.0)
-"""Seconds of which no sum is near a time to live: what lapses does not depend on how many calls there were."""
+"""Seconds of which no sum is near a time to live: how many calls there were decides over no lapse."""
 
-WAITS = st.one_of(
-    st.none(),
-    st.builds(Wait, st.just(60.0), st.sampled_from([1, 2, 3, 50, 50, 50]), st.sampled_from(["", "x", "y"])),
-    st.builds(Wait, st.just(60.0), st.just(50), st.sampled_from(["", "x", "y"])),
+CAPACITIES = ([1], [1, 1, 1, 2], [2, 2, 1, 3], [1, 2])
+"""Of each scope: few, so that many wait."""
+
+WAITS = st.sampled_from(
+    [None, *(Wait(60, most, flow) for most in (2, 50, 50, 50) for flow in ("", "x", "y"))]
 )
-PATIENCES = st.builds(Patience, st.sampled_from([0, 0, 0, 1, 2, 10, -2]), st.sampled_from([0.0, 0.0, 4.0, 23.0]))
+PATIENCES = st.sampled_from(
+    [
+        *[Patience()] * 5,
+        Patience(waited=4),
+        Patience(waited=23),
+        Patience(waited=14),
+        Patience(1),
+        Patience(2),
+        Patience(10),
+        Patience(-2),
+    ]
+)
+WAITED = st.sampled_from([0.0, 0.0, 23.0])
 LIMITS = [
-    st.builds(Limit, st.just(scope), st.sampled_from([1, 1, 2, 3]), mode, st.just("share"), WAITS)
-    for scope in SCOPES
-    for mode in [st.sampled_from(["enforce", "enforce", "enforce", "observe"])]
+    st.builds(Limit, st.just(scope), st.sampled_from(capacities), modes, st.just("share"), WAITS)
+    for scope, capacities, modes in zip(
+        SCOPES,
+        CAPACITIES,
+        [*[st.just("enforce")] * 3, st.sampled_from(["enforce", "observe"])],
+        strict=True,
+    )
 ]
-WISHES = st.lists(st.integers(0, len(SCOPES) - 1), min_size=1, max_size=3, unique=True).flatmap(
-    lambda chosen: st.tuples(*(LIMITS[index] for index in chosen))
-)
+WISHES = st.sampled_from(
+    [(0,), (0,), (1,), (1,), (0, 1), (1, 0), (2, 1), (0, 2), (2,), (3, 0), (1, 3, 0), (2, 0, 1)]
+).flatmap(lambda chosen: st.tuples(*(LIMITS[index] for index in chosen)))
 
 T = TypeVar("T")
 
@@ -62,8 +79,7 @@ class Worker:
 
     def exchange(
         self,
-        leaving: Sequence[Ask] = (),
-        releases: Sequence[Lease] = (),
+        releases: Sequence[Ask] = (),
         renewals: Sequence[Lease] = (),
         asks: Sequence[Ask] = (),
     ) -> Exchange:
@@ -75,7 +91,6 @@ class Worker:
             acknowledged=0,
             lately=False,
             epoch=self.epoch,
-            leaving=leaving,
             releases=releases,
             renewals=renewals,
             asks=asks,
@@ -94,6 +109,7 @@ class LineMachine(RuleBasedStateMachine):
         self._is_mortal = has_many_workers
         self._names = self._leases = 0
         self._granted: set[str] = set()
+        self._told: set[str] = set()
         self._workers: list[Worker] = []
         self._asked: dict[str, Lease] = {}
         for _ in range(WORKERS if has_many_workers else 1):
@@ -104,7 +120,12 @@ class LineMachine(RuleBasedStateMachine):
         self._run(self._open.aclose())
         self._loop.close()
 
-    @rule(data=st.data(), wishes=st.lists(st.tuples(WISHES, st.one_of(st.none(), PATIENCES, PATIENCES))))
+    @rule(
+        data=st.data(),
+        wishes=st.lists(
+            st.tuples(WISHES, st.one_of(st.none(), PATIENCES, PATIENCES)), min_size=1, max_size=3
+        ),
+    )
     def ask(self, data: st.DataObject, wishes: Sequence[tuple[tuple[Limit, ...], Patience | None]]) -> None:
         """Some ask, some of whom would wait."""
         worker = self._one(data)
@@ -122,7 +143,35 @@ class LineMachine(RuleBasedStateMachine):
         """Some are done."""
         worker = data.draw(st.sampled_from(self._holders()), "worker")
         held = data.draw(st.permutations(sorted(worker.held)), "leases")[:number]
-        self._call(worker, releases=[worker.held.pop(id_) for id_ in held])
+        self._call(worker, releases=[Ask(worker.held.pop(id_)) for id_ in held])
+
+    @precondition(lambda self: self._holders())
+    @rule(data=st.data(), times=st.integers(1, 12))
+    def relay(self, data: st.DataObject, times: int) -> None:
+        """One after the other is done, and asks for the same again."""
+        for _ in range(times):
+            if not (holders := self._holders()):
+                return
+            worker = data.draw(st.sampled_from(holders), "worker")
+            held = worker.held.pop(next(iter(worker.held)))
+            again = self._lease(worker, held.limits)
+            self._call(worker, releases=[Ask(held)], asks=[Ask(again, Patience(waited=data.draw(WAITED)))])
+
+    @rule(data=st.data(), times=st.integers(6, 10))
+    def wear_out(self, data: st.DataObject, times: int) -> None:
+        """Those that need two slots meet others that always wait for one of them."""
+        worker = self._one(data)
+        both = tuple(Limit(scope, 1, wait=Wait(60, 50)) for scope in SCOPES[:2])
+        asked = [both[:1], both[1:], both, both]
+        self._call(worker, asks=[Ask(self._lease(worker, limits), Patience()) for limits in asked])
+        for number in range(times):
+            here = both[number % 2]
+            for one in self._workers:
+                done = [held for held in one.held.values() if _has(held, here.scope)]
+                for held in done:
+                    del one.held[held.id]
+                asks = [Ask(self._lease(one, (here,)), Patience()) for _ in done]
+                self._call(one, releases=list(map(Ask, done)), asks=asks)
 
     @precondition(lambda self: any(worker.waits for worker in self._workers))
     @rule(data=st.data())
@@ -130,7 +179,7 @@ class LineMachine(RuleBasedStateMachine):
         """One who waits leaves."""
         worker = data.draw(st.sampled_from([one for one in self._workers if one.waits]), "worker")
         ask = worker.waits.pop(data.draw(st.sampled_from(sorted(worker.waits)), "lease"))
-        self._call(worker, leaving=[ask], releases=[ask.lease])
+        self._call(worker, releases=[ask])
 
     @precondition(lambda self: any(worker.just_granted for worker in self._workers))
     @rule(data=st.data())
@@ -139,11 +188,11 @@ class LineMachine(RuleBasedStateMachine):
         worker = data.draw(st.sampled_from([one for one in self._workers if one.just_granted]), "worker")
         ask = data.draw(st.sampled_from(worker.just_granted), "lease")
         worker.held.pop(ask.lease.id, None)
-        self._call(worker, leaving=[ask], releases=[ask.lease])
+        self._call(worker, releases=[ask])
 
     @rule(data=st.data(), seconds=st.sampled_from(PASSING))
     def pass_time(self, data: st.DataObject, seconds: float) -> None:
-        """Time passes. Workers renew what they hold, but for some, who may be dead, and some forgotten leases."""
+        """Time passes. Workers renew what they hold, but for one perhaps, who may be dead."""
         self._pass(seconds)
         silent = data.draw(st.sampled_from([None, None, *self._workers]) if self._is_mortal else st.none())
         for worker in self._workers:
@@ -209,33 +258,35 @@ class LineMachine(RuleBasedStateMachine):
     def _pass(self, seconds: float) -> None:
         self._run(self._stage.age(seconds))
         self._reference.slots.age(seconds)
+        left = self._reference.slots.leases()
+        for worker in self._workers:
+            worker.held = {id_: lease for id_, lease in worker.held.items() if id_ in left}
 
     def _beat(self, worker: Worker) -> None:
-        """Let a worker renew what it holds; who was silent for a time to live begins anew."""
-        if self._reference.slots.now - worker.called_at > TTL and self._is_mortal:
-            asks, leases = list(worker.waits.values()), list(worker.held.values())
-            worker.waits.clear()
-            worker.held.clear()
-            self._call(worker, leaving=asks, releases=[*leases, *(ask.lease for ask in asks)])
-        else:
-            self._call(worker, renewals=list(worker.held.values()))
+        """Let a worker renew what it holds."""
+        self._call(worker, renewals=list(worker.held.values()))
 
     def _call(
         self,
         worker: Worker,
         *,
-        leaving: Sequence[Ask] = (),
-        releases: Sequence[Lease] = (),
+        releases: Sequence[Ask] = (),
         renewals: Sequence[Lease] = (),
         asks: Sequence[Ask] = (),
         seconds: float = MOMENT,
     ) -> None:
-        """Let a worker call, and the reference do the same."""
+        """Let a worker call, and the reference do the same.
+
+        Those have left that waited in a worker which did not call for a time to live.
+        """
         self._pass(seconds)
+        if self._is_mortal and self._reference.slots.now - worker.called_at > TTL:
+            releases = [*releases, *worker.waits.values()]
+            worker.waits.clear()
         worker.called_at = self._reference.slots.now
         for one in self._workers:
             one.just_granted.clear()
-        call = worker.exchange(leaving, releases, renewals, asks)
+        call = worker.exchange(releases, renewals, asks)
         reply = self._run(worker.backend.exchange(call))
         worker.epoch = reply.epoch
         expected = self._reference.exchange(call)
@@ -261,8 +312,11 @@ class LineMachine(RuleBasedStateMachine):
             self._granted.add(grant.id)
         self._reference.granted.clear()
         for worker in self._workers:
-            told = self._run(_told(worker))
-            assert told == expected[worker.name], f"turns in {worker.name}: {told} not {expected[worker.name]}"
+            told = [grant for grant in self._run(_told(worker)) if grant.id not in self._told]
+            self._told |= {grant.id for grant in told}  # who begins to listen is told what it was before
+            assert told == expected[worker.name], (
+                f"turns in {worker.name}: {told} not {expected[worker.name]}"
+            )
             for grant in told:
                 ask = worker.waits.pop(grant.id)
                 worker.held[grant.id] = grant.to(ask.lease).lease
@@ -312,6 +366,10 @@ async def _told(worker: Worker) -> list[Grant]:
         return list(await anext(turns))
     finally:
         await turns.aclose()
+
+
+def _has(lease: Lease, scope: Scope) -> bool:
+    return any(limit.scope == scope for limit in lease.limits)
 
 
 def _limit_in(scope: Scope, lease: Lease) -> Limit:

@@ -81,10 +81,10 @@ class LineReference:
     def exchange(self, exchange: Exchange) -> list[Answer | Stands]:
         """Do what a worker asks for."""
         self._calls[exchange.worker] = self.slots.now
-        for ask in exchange.leaving:
-            self.leave(ask.lease.id)
-        for lease in exchange.releases:
-            self.slots.release(lease)
+        for ask in exchange.releases:
+            if ask.patience is not None:
+                self.leave(ask.lease.id)
+            self.slots.release(ask.lease)
             if not self._has_calls:
                 self.serve()
         for lease in exchange.renewals:

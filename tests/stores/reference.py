@@ -124,8 +124,8 @@ class Reference:
         self._calls[exchange.worker] = exchange.number, self.slots.now + TTL
         is_behind = last < exchange.acknowledged and (last > 0 or exchange.lately or len(self._calls) == 1)
         epoch = self._epoch(known, is_behind=is_behind)
-        for lease in exchange.releases:
-            self.slots.release(lease)
+        for ask in exchange.releases:
+            self.slots.release(ask.lease)
         if known in {None, epoch}:
             for lease in exchange.renewals:
                 self.slots.renew(lease)

@@ -187,7 +187,7 @@ class OneWorker:
 
     async def exchange(self, exchange: Exchange) -> Reply:
         """Ask the process' only store."""
-        for released in (*(ask.lease for ask in exchange.leaving), *exchange.releases):
+        for released in (ask.lease for ask in exchange.releases):
             self._store.release(released)
         await self._store.renew(exchange.renewals)
         answers = [await self._answer(ask) for ask in exchange.asks]

@@ -17,7 +17,7 @@ from tests.stores.stages import OpenStage
 PHASES = (Phase.generate, Phase.shrink) if "SHRINK" in os.environ else (Phase.generate,)
 """To find the shortest history takes minutes."""
 
-EXAMPLES = {"memory": 60, "host": 40, "fakeredis": 8, "redis": 60}
+EXAMPLES = {"memory": 40, "host": 15, "fakeredis": 4, "redis": 20}
 """Ours: about five seconds each."""
 
 
@@ -28,7 +28,7 @@ def test_line_is_that_of_the_reference(kind: str, open_stage: OpenStage) -> None
         machine(open_stage, has_many_workers=kind != "memory"),
         settings=settings(
             max_examples=int(os.environ.get("LINES", EXAMPLES[kind])),
-            stateful_step_count=40,
+            stateful_step_count=25,
             deadline=None,
             derandomize="LINES" not in os.environ,
             database=None,

@@ -5,14 +5,15 @@
 --        2  the scopes in use (sorted set: scope, by deadline)
 --        3  the number of this worker's last call
 --        4  the epoch: when Redis was last found without leases that it had, in ms; below zero if never
---        5… the leases of a scope (sorted sets: member, by deadline), named below by their index here
+--        5  scopes at which somebody waits (sorted set: scope, by when a lease lapses)
+--        6… the leases of a scope (sorted sets: member, by deadline), named below by their index here
 -- ARGV   time to live of a lease and how long an epoch is unsettled, in ms
 --        root of every key, how long anybody may wait at most in ms
 --        what a step of priority is worth in µs, turns to be missed, turns in a call (order.py)
 --        worker, number of this call, number of its last call that was answered (0 if it matters no more),
 --        1 if that was so short ago that Redis must know of it still, epoch that it knows of
---        number of those who wait no longer, for each: waiter, lane, number of limits
---        number of releases,   for each: key, key of those apart, scope, member
+--        number of releases,   for each: waiter and lane, or an empty text if it never waited
+--            number of limits, for each limit: key, key of those apart, scope, member
 --        number of renewals,   for each: key, scope, member
 --        number of admissions, for each:
 --            waiter, or an empty text if it must not wait; if not: lane, priority, µs it has waited
@@ -65,15 +66,17 @@ local is_settled = epoch < 0 or now - epoch >= settling
 local freed = {}
 
 for _ = 1, take_number() do
-  for _, limit in ipairs(leave(take(), take(), take_number())) do
+  local waiter, scopes = take(), {}
+  local name = waiter ~= '' and take()
+  for index = 1, take_number() do
+    local key, apart_key = take_key(), take_key()
+    scopes[index] = take()
+    release(key, apart_key, take())
+    freed[scopes[index]] = true
+  end
+  for _, limit in ipairs(name and leave(waiter, name, scopes) or {}) do
     freed[limit.scope] = true
   end
-end
-
-for _ = 1, take_number() do
-  local key, apart_key, scope = take_key(), take_key(), take()
-  release(key, apart_key, take())
-  freed[scope] = true
 end
 
 -- A call that knows of another epoch was made before leases were lost. It may have been held up since, and
@@ -93,6 +96,8 @@ if died > 0 then
 end
 if is_settled then
   serve(freed)
+else
+  postpone(freed)
 end
 
 local function take_limit()
@@ -110,13 +115,16 @@ end
 -- Whether a call before, of which the reply was lost, or somebody's release has given it what it asks for.
 local function holds(limits)
   local first = limits[1]
-  return redis.call('ZSCORE', first.key, first.member) or redis.call('ZSCORE', first.apart_key, first.member)
+  return is_unexpired(first.key, first.member) or is_unexpired(first.apart_key, first.member)
 end
 
-local function counts(limits, own)
+local function counts(limits, holds_already)
   local told, apart, full = {}, 0, {}
   for index, limit in ipairs(limits) do
-    told[index] = unexpired(limit.key) - own
+    told[index] = unexpired(limit.key)
+    if holds_already and is_unexpired(limit.key, limit.member) then
+      told[index] = told[index] - 1
+    end
     local is_full = told[index] >= limit.capacity
     if is_full then
       prune(limit.key)
@@ -145,17 +153,17 @@ end
 local function admit(ask)
   local limits = ask.limits
   if ask.waiter ~= '' and holds(limits) then
-    local told, apart = counts(limits, 1)
+    local told, apart = counts(limits, true)
     return {0, apart, 0, unpack(told)}
   end
   local place = ask.waiter ~= '' and place_of_waiter(ask.waiter, ask.lane, #limits)
   if place then
-    return {-place, 0, waiting(limits[place].scope) - 1, unpack((counts(limits, 0)))}
+    return {-place, 0, waiting(limits[place].scope) - 1, unpack((counts(limits)))}
   end
   for _, limit in ipairs(limits) do
     release(limit.key, limit.apart_key, limit.member)
   end
-  local told, apart, full = counts(limits, 0)
+  local told, apart, full = counts(limits)
   if #full == 0 then
     for _, limit in ipairs(limits) do
       hold((limit.observed and apart == 1) and limit.apart_key or limit.key, limit.member)
@@ -187,5 +195,5 @@ for _ = 1, take_number() do
   local ask = take_ask()
   reply[#reply + 1] = admits and admit(ask) or {}
 end
-reply[4] = next_alarm()
+reply[4] = next_alarm(is_settled and 0 or epoch + settling)
 return reply

@@ -57,3 +57,8 @@ end
 local function unexpired(key)
   return redis.call('ZCOUNT', key, now, '+inf')
 end
+
+local function is_unexpired(key, member)
+  local score = redis.call('ZSCORE', key, member)
+  return score and tonumber(score) >= now
+end

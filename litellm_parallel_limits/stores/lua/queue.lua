@@ -18,8 +18,11 @@ local function key(...)
   return root .. ':' .. table.concat({...}, ':')
 end
 
-local alarms, closed_scopes = key('alarms'), key('closed')
+local alarms, closed_scopes = KEYS[5], key('closed')
 local nobody_waits = redis.call('EXISTS', alarms) == 0
+
+-- Scopes at which turns are still to be given when this call has given as many as it may.
+local unfinished = {}
 
 -- In µs, and no two in this call the same.
 local ticks = 0
@@ -76,7 +79,7 @@ end
 -- Whether `scope` is kept free for another than `lane`.
 local function is_closed(scope, lane)
   local found = not nobody_waits and redis.call('HGET', closed_scopes, scope)
-  return found and found ~= lane
+  return (found and found ~= lane) or unfinished[scope]
 end
 
 local function lacks(limit, lane)
@@ -121,14 +124,19 @@ local function go_away(lane)
   end
 end
 
--- Takes `waiter` out of `lane`, and returns the limits that this opens to others.
+local function uncount(waiter, lane, home)
+  if redis.call('ZREM', key('waiters', lane), waiter) == 1 then
+    if redis.call('HINCRBY', key('waiting', home), worker_of(waiter), -1) < 1 then
+      redis.call('HDEL', key('waiting', home), worker_of(waiter))
+    end
+  end
+end
+
+-- Takes `waiter`, or a lane of which Redis has lost all that wait, out of `lane`, and returns the limits that this opens to others.
 local function drop(waiter, lane)
   local first = first_of(lane)
-  if redis.call('ZREM', key('waiters', lane.id), waiter) == 1 then
-    local worker = worker_of(waiter)
-    if redis.call('HINCRBY', key('waiting', lane.home), worker, -1) < 1 then
-      redis.call('HDEL', key('waiting', lane.home), worker)
-    end
+  if waiter then
+    uncount(waiter, lane.id, lane.home)
   end
   if first ~= waiter then
     return {}
@@ -152,32 +160,58 @@ local function drop(waiter, lane)
 end
 
 local function is_before(one, other)
-  return one.rank < other.rank or (one.rank == other.rank and one.came < other.came)
+  if one.rank ~= other.rank then
+    return one.rank < other.rank
+  elseif one.came ~= other.came then
+    return one.came < other.came
+  end
+  return one.scope < other.scope
 end
 
--- The lane that is next at `scope`, its rank and when its first came; nil if there is room for none.
+-- The first lane at a `number` of `scope`. What leads nowhere is forgotten: Redis may have evicted the rest.
+local function first_at(scope, number)
+  local place = number .. ':' .. scope
+  local flow, rank = unpack(redis.call('ZRANGE', key('queue', place), 0, 0, 'WITHSCORES'))
+  if not flow then
+    redis.call('ZREM', key('numbers', scope), number)
+    return nil
+  end
+  local id, came = unpack(redis.call('ZRANGE', key('flow', place, flow), 0, 0, 'WITHSCORES'))
+  local lane = id and find_lane(id)
+  if not lane then
+    redis.call('ZREM', key('flow', place, flow), id or '')
+    if redis.call('EXISTS', key('flow', place, flow)) == 0 then
+      redis.call('ZREM', key('queue', place), flow)
+    end
+    return first_at(scope, number)
+  end
+  return {lane = lane, rank = tonumber(rank), came = tonumber(came), scope = scope}
+end
+
+local function closer_at(scope)
+  local closer = not nobody_waits and redis.call('HGET', closed_scopes, scope)
+  local lane = closer and find_lane(closer)
+  if closer and not lane then
+    redis.call('HDEL', closed_scopes, scope)
+  end
+  return lane
+end
+
+-- The lane that is next at `scope`, with its rank and when its first came; nil if there is room for none.
 local function next_at(scope)
   local count = unexpired(key('lease', scope))
-  local closer = redis.call('HGET', closed_scopes, scope)
+  local closer = closer_at(scope)
   if closer then
-    local lane = find_lane(closer)
-    local place, limit = place_of(lane)
-    if limit.scope == scope and limit.capacity > count then
-      local _, came = first_of(lane)
-      return {lane = lane, rank = tonumber(redis.call('ZSCORE', key('queue', place), lane.flow)), came = came}
-    end
-    return nil
+    local place, limit = place_of(closer)
+    local rank = redis.call('ZSCORE', key('queue', place), closer.flow)
+    local _, came = first_of(closer)
+    local is_next = limit.scope == scope and limit.capacity > count
+    return is_next and {lane = closer, rank = tonumber(rank or 0), came = came or 0, scope = scope} or nil
   end
   local best
   for _, number in ipairs(redis.call('ZRANGEBYSCORE', key('numbers', scope), '(' .. count, '+inf')) do
-    local place = number .. ':' .. scope
-    local flow, rank = unpack(redis.call('ZRANGE', key('queue', place), 0, 0, 'WITHSCORES'))
-    local lane, came = unpack(redis.call('ZRANGE', key('flow', place, flow), 0, 0, 'WITHSCORES'))
-    local one = {lane = lane, rank = tonumber(rank), came = tonumber(came)}
-    best = (best and not is_before(one, best)) and best or one
-  end
-  if best then
-    best.lane = find_lane(best.lane)
+    local one = first_at(scope, number)
+    best = (best and not (one and is_before(one, best))) and best or one
   end
   return best
 end
@@ -221,7 +255,7 @@ end
 -- Admits the first of `lane`, or lets it stand where it lacks a slot; returns the limits opened by that.
 local function turn(lane, rank)
   local waiter = first_of(lane)
-  if not is_live(worker_of(waiter)) then
+  if not waiter or not is_live(worker_of(waiter)) then
     return drop(waiter, lane)
   end
   for index, limit in ipairs(lane.limits) do
@@ -243,15 +277,6 @@ local function set_alarm(scope, due)
   end
 end
 
-local function sorted(set)
-  local names = {}
-  for name in pairs(set) do
-    names[#names + 1] = name
-  end
-  table.sort(names)
-  return names
-end
-
 -- Drops the dead for whom limits are closed, and adds these to those that were `freed`.
 local function bury(freed)
   local found = nobody_waits and {} or redis.call('HGETALL', closed_scopes)
@@ -266,23 +291,34 @@ local function bury(freed)
   end
 end
 
+local function keep_waited_for(freed)
+  for scope in pairs(freed) do
+    if nobody_waits or not redis.call('ZSCORE', alarms, scope) then
+      freed[scope] = nil
+    end
+  end
+end
+
+-- Lets turns at `freed` be given later.
+local function postpone(freed)
+  keep_waited_for(freed)
+  for scope in pairs(freed) do
+    set_alarm(scope, now - 1)
+    unfinished[scope] = true
+  end
+end
+
 -- Gives turns to those that wait for a slot in `freed` (a set of scopes), or where leases may have lapsed.
 local function serve(freed)
-  if nobody_waits then
-    return
-  end
-  for _, scope in ipairs(redis.call('ZRANGEBYSCORE', alarms, '-inf', '(' .. now)) do
+  keep_waited_for(freed)
+  local due = nobody_waits and {} or redis.call('ZRANGEBYSCORE', alarms, '-inf', '(' .. now, 'LIMIT', 0, most_turns)
+  for _, scope in ipairs(due) do
     freed[scope] = true
-  end
-  for scope in pairs(freed) do
-    if redis.call('ZSCORE', alarms, scope) == false then
-      freed[scope] = nil  -- nobody waits there
-    end
   end
   local known = {}
   for _ = 1, most_turns do
     local first
-    for _, scope in ipairs(sorted(freed)) do
+    for scope in pairs(freed) do
       if known[scope] == nil then
         known[scope] = next_at(scope) or false
       end
@@ -303,9 +339,7 @@ local function serve(freed)
       known[limit.scope] = nil  -- all that a turn changes
     end
   end
-  for scope in pairs(freed) do
-    set_alarm(scope, now - 1)
-  end
+  postpone(freed)
 end
 
 local function waiting(scope)
@@ -322,7 +356,7 @@ end
 local function move_up(lane, rank)
   local place, _, came = place_of(lane), first_of(lane)
   redis.call('ZADD', key('flow', place, lane.flow), came, lane.id)
-  if tonumber(redis.call('ZSCORE', key('queue', place), lane.flow)) > rank then
+  if tonumber(redis.call('ZSCORE', key('queue', place), lane.flow) or rank + 1) > rank then
     redis.call('ZADD', key('queue', place), rank, lane.flow)
   end
 end
@@ -361,14 +395,18 @@ local function join(ask, index)
   move_up(find_lane(lane), rank)
 end
 
--- Lets `waiter` wait no longer; returns the limits that this opens to others.
-local function leave(waiter, name, number_of_limits)
-  local index = place_of_waiter(waiter, name, number_of_limits)
-  return index and drop(waiter, find_lane(name .. ':' .. index)) or {}
+-- Lets `waiter`, who came for slots in `scopes`, wait no longer; returns the limits that this opens to others.
+local function leave(waiter, name, scopes)
+  local index = place_of_waiter(waiter, name, #scopes)
+  local lane = index and find_lane(name .. ':' .. index)
+  if index and not lane then
+    uncount(waiter, name .. ':' .. index, scopes[index])
+  end
+  return lane and drop(waiter, lane) or {}
 end
 
--- When leases may have lapsed that somebody waits for, in ms; 0 if nobody waits.
-local function next_alarm()
+-- When this is to be called again for those that wait, in ms and not before `earliest`; 0 if nobody waits.
+local function next_alarm(earliest)
   local first = nobody_waits and {} or redis.call('ZRANGE', alarms, 0, 0, 'WITHSCORES')
-  return tonumber(first[2] or 0)
+  return first[2] and math.max(tonumber(first[2]), earliest) or 0
 end
