@@ -18,7 +18,7 @@ from litellm_parallel_limits.limits import Admitted, Answer, Limit, Patience, Re
 LOOK_SECONDS = 0.25
 """From one look to the next while a store lets nobody wait, because it is out or has just come back."""
 
-RENEW_SECONDS = 10.0
+RENEW_SECONDS = 5.0
 """Until one who waits looks whether its limits have other numbers by now; up to twice as long, by chance, so
 that those that came together do not look together."""
 

@@ -36,7 +36,7 @@ from tests.rig.provider_routes import UNNAMED
 from tests.rig.proxy import Proxy
 from tests.rig.redis_server import RedisServer
 
-pytestmark = [pytest.mark.proxy, pytest.mark.versions]
+pytestmark = pytest.mark.proxy
 
 POLLED = "openai/gated-half"
 POLLING = {

@@ -555,7 +555,7 @@ async def test_a_limit_that_changes_is_met_by_who_waits_already(alone: Proxy, pr
     held.append(await raised.hold())
     canary = await raised.wait()  # comes after the other: once it has looked, the other has
     change(alone, {"limits": [*LIMITS[:3], entry("raised", 2), entry("lowered", 1)]})
-    await provider.holds(1, caller=canary.name, seconds=7)
+    await provider.holds(1, caller=canary.name, seconds=13)
     assert raised.count().peak == 2
     lowered.open_all(held[:1])
     await held[0].answer
@@ -584,7 +584,7 @@ async def test_a_keys_number_that_changes_is_met_by_who_waits_already(
         )
     }
     assert (await queue.send(key(rows=known), model="openai/ok").answer).status_code == 200
-    await provider.holds(1, caller=second.name, seconds=7)
+    await provider.holds(1, caller=second.name, seconds=13)
     queue.open_all([first, second])
     assert [(await visit.answer).status_code for visit in (first, second)] == [200, 200]
     await alone.settled()

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from litellm_parallel_limits.stores import line, redis
 from tests.stores.line_machine import machine
 from tests.stores.stages import OpenStage
 
@@ -19,6 +20,12 @@ PHASES = (Phase.generate, Phase.shrink) if "SHRINK" in os.environ else (Phase.ge
 
 EXAMPLES = {"memory": 40, "host": 15, "fakeredis": 4, "redis": 20}
 """Ours: about five seconds each."""
+
+
+@pytest.fixture(autouse=True)
+def _every_turn_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (redis, line):
+        monkeypatch.setattr(module, "MOST_TURNS", 1000)
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)
