@@ -28,8 +28,9 @@ class Line:
 
     def may_wait(self, holder: Holder, asked: Asked, call: Call, refusal: Refusal) -> bool:
         """Whether the request waits for what has refused it: not where it holds more than its own."""
-        is_simple = call in asked.calls and len(asked.calls) == 1 and not holder.holds_for_others(asked.run)
-        return refusal.may_be_waited_for and asked.patience is not None and is_simple
+        if not refusal.may_be_waited_for or asked.patience is None or asked.patience().seconds <= 0:
+            return False
+        return call in asked.calls and len(asked.calls) == 1 and not holder.holds_for_others(asked.run)
 
     async def wait(
         self, holder: Holder, asked: Asked, call: Call, deployments: Sequence[Entry]

@@ -132,7 +132,12 @@ async def test_who_is_cancelled_holds_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [replace(ASKED, patience=None), replace(asking("gpt-4", "other"), patience=Patience)]
+    "asked",
+    [
+        replace(ASKED, patience=None),
+        replace(ASKED, patience=lambda: Patience(seconds=0)),
+        replace(asking("gpt-4", "other"), patience=Patience),
+    ],
 )
 async def test_who_may_not_wait_is_refused(asked: Asked) -> None:
     """Nor does who asks for several models: it would with the slots of the others."""
