@@ -66,6 +66,7 @@ class _Proxy:
             lambda: proxy_server.proxy_config.config,
             os.environ,
             lambda source: self._observe(InvalidLimit(source)),
+            lambda: self.limiter.look_again(),  # noqa: PLW0108 (LiteLLM has its Redis only later)
         )
         gate = Gate(lambda: self.limiter, self._hold_times)
         self.plugin = ParallelLimits(

@@ -129,6 +129,10 @@ class Limiter:
         except StoreError as error:
             self._store_failed("renew", error)
 
+    def look_again(self) -> None:
+        """Let those that wait look what they meet by now: the operator has changed the limits."""
+        self._room.look_again()
+
     async def snapshot(self) -> Snapshot:
         """Return every slot in use, over all workers; while the store is out, those of this worker."""
         if not self._degraded:

@@ -22,6 +22,7 @@ class LivePolicy:
     """Gives the policy; looks at the configuration anew where LiteLLM has read it anew.
 
     `config` gives LiteLLM's, another object whenever it was read. After a mistake in it the policy stays.
+    `on_change` is called when there is another policy.
     """
 
     def __init__(
@@ -30,11 +31,13 @@ class LivePolicy:
         config: Callable[[], Mapping[str, Any]],
         environment: Mapping[str, str],
         on_invalid: Callable[[str], None],
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._config = config
         self._environment = environment
         self._on_invalid = on_invalid
+        self._on_change = on_change
         self._read: object = None
         self._mistake = ""
         self._policy = settings.policy(on_invalid)
@@ -62,6 +65,7 @@ class LivePolicy:
         logger.warning("Parallel limits: new settings hold from now on")
         self._settings = settings
         self._policy = settings.policy(self._on_invalid)
+        self._on_change()
 
     def _tell(self, mistake: str) -> None:
         """Tell of a mistake once, however often LiteLLM reads it."""

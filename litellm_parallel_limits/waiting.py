@@ -70,6 +70,7 @@ class WaitingRoom:
         self._turns: set[asyncio.Future[Admitted]] = set()
         self._outside: Counter[Scope] = Counter()
         self._stir: asyncio.Future[None] | None = None
+        self._news: asyncio.Future[None] | None = None
 
     def __bool__(self) -> bool:
         """Whether anybody waits."""
@@ -87,6 +88,17 @@ class WaitingRoom:
         """Let those that wait here look again."""
         if self._stir is not None and not self._stir.done():
             self._stir.set_result(None)
+
+    def look_again(self) -> None:
+        """Let everybody who waits look what it meets by now."""
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    @property
+    def _told_news(self) -> asyncio.Future[None]:
+        if self._news is None or self._news.done():
+            self._news = asyncio.get_running_loop().create_future()
+        return self._news
 
     @property
     def _stirred(self) -> asyncio.Future[None]:
@@ -164,7 +176,7 @@ class WaitingRoom:
         try:
             while not (turn.done() or gone.done()) and (left := ends - self._clock()) > 0:
                 seconds = min(left, random.uniform(RENEW_SECONDS, 2 * RENEW_SECONDS))  # noqa: S311
-                await _first(turn, gone, seconds=seconds)
+                await _first(turn, gone, self._told_news, seconds=seconds)
                 if not (turn.done() or gone.done()) and await wish.limits() != limits:
                     break
             is_kept = turn.done() and turn.exception() is None and not gone.done()

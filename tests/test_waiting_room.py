@@ -191,6 +191,20 @@ async def test_a_raised_limit_admits_who_waits(limiter: Limiter, monkeypatch: py
     assert isinstance(await asyncio.wait_for(task, 5), Permit)
 
 
+async def test_who_waits_looks_at_once_when_it_is_told_to(limiter: Limiter) -> None:
+    """The operator has changed the limits."""
+    numbers = [1]
+
+    async def now() -> Sequence[Limit]:
+        return [awaited(numbers[0])]
+
+    await held(limiter, awaited())
+    task = await waiter(limiter, awaited(), wanted=Wish(now, Patience(), never))
+    numbers[0] = 2
+    limiter.look_again()
+    assert isinstance(await asyncio.wait_for(task, 2), Permit)
+
+
 async def test_while_the_store_is_out_a_share_is_waited_for(limiter: Limiter, store: FaultyStore) -> None:
     """Who waits goes on waiting, here, and is admitted by what this worker holds."""
     full = awaited(2)

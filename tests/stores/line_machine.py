@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from litellm_parallel_limits.limits import Admitted, Lease, Limit, Patience, Scope, Wait
 from litellm_parallel_limits.stores import Holding
 from litellm_parallel_limits.stores.exchange import Ask, Backend, Exchange, Grant, Reply, Stands
+from litellm_parallel_limits.stores.redis import MOST_GRANTS
 from tests.stores.line_reference import LineReference
 from tests.stores.stages import OpenStage, Stage
 from tests.stores.storages import TTL
@@ -361,11 +362,13 @@ def machine(open_stage: OpenStage, *, has_many_workers: bool) -> Any:
 
 async def _told(worker: Worker) -> list[Grant]:
     """Return what the worker's waiters have been given, without waiting for more."""
-    turns = worker.backend.grants(worker.name)
-    try:
-        return list(await anext(turns))
-    finally:
-        await turns.aclose()
+    told: list[Grant] = []
+    async with aclosing(worker.backend.grants(worker.name)) as turns:
+        async for some in turns:
+            told += some
+            if len(some) < MOST_GRANTS:
+                break
+    return told
 
 
 def _has(lease: Lease, scope: Scope) -> bool:

@@ -18,6 +18,9 @@ from tests.samples import lease, limit
 from tests.stores.asking import admitted, renewed
 from tests.stores.storages import TTL, real_client
 
+EAR = "test_listening"
+"""The name of the connection that listens: only that is cut, of a server that other tests use as well."""
+
 FULL = limit(wait=Wait(60, 9))
 
 
@@ -41,7 +44,9 @@ class Worker:
     """A worker that waits, and one that holds."""
 
     def __init__(self, port: int, **options: Any) -> None:
-        self.clients: list[Redis] = [real_client(port, **options) for _ in range(3)]
+        self.clients: list[Redis] = [
+            real_client(port, client_name=name, **options) for name in (EAR, "store", "other")
+        ]
         self.ear = Ear(self.clients[0])
         self.store = SharedStore(RedisBackend(self.clients[1], self.ear, ttl=TTL), worker="w1", ttl=TTL)
         self.other = SharedStore(RedisBackend(self.clients[2], ttl=TTL), worker="w2", ttl=TTL)
@@ -95,7 +100,9 @@ async def test_turn_is_heard_of_after_a_cut(worker: Worker) -> None:
     place = await worker.store.wait(lease(FULL), Patience())
     assert isinstance(place, Waiting), place
     worker.ear.may_read = False
-    await worker.clients[1].client_kill_filter(_type="normal", skipme=True)
+    for connection in await worker.clients[1].client_list():
+        if connection["name"] == EAR:
+            await worker.clients[1].client_kill_filter(_id=connection["id"])
     worker.other.release(held)
     await renewed(worker.other)
     worker.ear.may_read = True
