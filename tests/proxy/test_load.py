@@ -58,13 +58,13 @@ async def test_the_limit_is_reached_and_never_passed(form: str, request: pytest.
     Nothing is left over, and nobody is answered anything but 200 or 429.
     """
     rig: Rig = request.getfixturevalue(f"{form}_rig")
-    record = await run(rig, Plan(STEADY, seconds=13, warm_up=4))
+    record = await run(rig, Plan(STEADY, seconds=9, warm_up=4))
     assert not "\n".join(broken(record, least_mean=SHORTLY))
 
 
 async def test_faults_pass(redis_rig: Rig) -> None:
     """After each fault the count is exact again; at the end nothing is left over, and no answer was a 500."""
-    record = await run(redis_rig, Plan(BRISK, seconds=28, strikes_after=4, strikes_apart=5.5), CHEAP)
+    record = await run(redis_rig, Plan(BRISK, seconds=26, strikes_after=3, strikes_apart=5.5), CHEAP)
     *between, after_last = pairwise([*(strike.over for strike in record.strikes), record.whole.until])
     assert all(record.is_exact_once(Window(*bounds)) for bounds in between)
     recovered = Window(after_last[0] + TTL, after_last[1])

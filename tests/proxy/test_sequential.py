@@ -13,7 +13,7 @@ from tests.rig.proxy import Proxy
 
 pytestmark = pytest.mark.proxy
 
-REQUESTS = 60
+REQUESTS = 40
 ALL_ALONE = Count(in_flight=0, peak=1, total=REQUESTS)
 
 
