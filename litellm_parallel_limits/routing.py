@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from litellm_parallel_limits.answers import WOULD_REFUSE, Refusal, admitted_headers
 from litellm_parallel_limits.first_of import first_permit
@@ -20,13 +18,8 @@ from litellm_parallel_limits.model_info import Entry, deployment_id, is_counted,
 from litellm_parallel_limits.models import choosing
 from litellm_parallel_limits.policy import Policy
 from litellm_parallel_limits.sources import Call
+from litellm_parallel_limits.undecided import LOOKS, Undecided
 from litellm_parallel_limits.waiting import Wish
-
-LOOKS = 5
-"""At deployments that are full, where some may be held only until the router has chosen."""
-
-LOOK_SECONDS = 0.02
-"""From one such look to the next, should nobody have chosen before: the router takes a few milliseconds."""
 
 
 class Routing:
@@ -41,8 +34,7 @@ class Routing:
     def __init__(self, policy: Callable[[], Policy], gate: Gate) -> None:
         self._policy = policy
         self._gate = gate
-        self._undecided: WeakKeyDictionary[Owner, AbstractSet[str]] = WeakKeyDictionary()
-        self._decided = asyncio.Event()
+        self._undecided = Undecided()
 
     async def with_room(
         self, holder: Holder, asked: Asked, call: Call, deployments: Sequence[Entry]
@@ -55,19 +47,13 @@ class Routing:
         if not (self._policy().counts_by("deployment") or any(map(said, deployments))):
             return deployments
         limits = {deployment_id(entry): self._limits(holder, asked, call, entry) for entry in deployments}
-        limited = {one: met for one, met in limits.items() if met}
-        if not limited:
+        if not any(limits.values()):
             return deployments
         holder.attempts[_this_task()] = dict.fromkeys(limits)
-        refused = await self._take(holder, asked, limited)
-        for look in range(1, LOOKS):
-            if len(refused) < len(limits) or not await self._may_come_free(limits, look):
-                break
-            await self._take_one(holder, asked, limited, refused)
-        if len(refused) == len(limits):
-            return min(refused.values(), key=_seconds)
-        self._undecided[_this_task()] = limits.keys() - refused.keys()
-        return [entry for entry in deployments if deployment_id(entry) not in refused]
+        room = await self._look(holder, asked, limits)
+        if isinstance(room, Refusal):
+            return room
+        return [entry for entry in deployments if deployment_id(entry) in room]
 
     async def wait_for_one(
         self, holder: Holder, asked: Asked, call: Call, deployments: Sequence[Entry], patience: Patience
@@ -91,36 +77,35 @@ class Routing:
         """Give back what this task's attempt holds."""
         self._end(holder, _this_task())
 
-    async def _may_come_free(self, deployments: Collection[str], look: int) -> bool:
-        """Wait for those for whom the router chooses; return False if it chooses for nobody.
+    async def _look(
+        self, holder: Holder, asked: Asked, limits: Mapping[str, tuple[Limit, ...]]
+    ) -> AbstractSet[str] | Refusal:
+        """Return the deployments that have room, a slot taken in each; the refusal if none has.
 
-        Of those of other workers nothing is known: for their sake there is one look in any case.
+        Where none has, look again when others have chosen, and keep one only: of several that look together
+        the first would else have the room of all.
         """
-        if len(deployments) == 1:
-            return False
-        chooses = any(not ids.isdisjoint(deployments) for ids in self._undecided.values())
-        if chooses or look == 1:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._decided.wait(), LOOK_SECONDS)
-        return chooses or look == 1
+        attempt = _this_task()
+        with self._undecided.looking(attempt, limits.keys()) as look:
+            refused = await self._take(holder, asked, limits)
+            room: AbstractSet[str] = limits.keys() - refused.keys()
+            self._undecided.found(attempt, room)
+            for _ in range(1, LOOKS):
+                if room or not await self._undecided.may_have_room(attempt, look):
+                    break
+                refused = await self._take(holder, asked, limits)
+                room = self._keep_one(holder, limits.keys() - refused.keys())
+        return room or min(refused.values(), key=_seconds)
 
-    async def _take_one(
-        self,
-        holder: Holder,
-        asked: Asked,
-        limited: Mapping[str, tuple[Limit, ...]],
-        refused: dict[str, Refusal],
-    ) -> None:
-        """Take a slot in one deployment that has room, and leave it out of those that `refused`.
-
-        In one only: of several that look again together the first would else take the room of all.
-        """
-        for one in random.sample(list(limited), len(limited)):
-            again = await self._take(holder, asked, {one: limited[one]})
-            if not again:
-                del refused[one]
-                return
-            refused |= again
+    def _keep_one(self, holder: Holder, room: AbstractSet[str]) -> AbstractSet[str]:
+        attempt = _this_task()
+        kept = frozenset(random.sample(sorted(room), 1) if room else ())
+        held = holder.attempts[attempt]
+        holder.attempts[attempt] = {one: held[one] for one in kept}
+        _drop(holder, {one: held[one] for one in room - kept})
+        self._undecided.found(attempt, kept)
+        self._undecided.gave_back(room - kept)
+        return kept
 
     def chose(self, holder: Holder, entry: Entry) -> None:
         """Give back what is held of other deployments than the one that the router chose."""
@@ -128,7 +113,6 @@ class Routing:
         attempt = _attempt_at(holder, chosen)
         if attempt is None:
             return
-        self._decide(attempt)
         others = dict(holder.attempts[attempt])
         permit = others.pop(chosen)
         holder.attempts[attempt] = {chosen: permit}
@@ -138,6 +122,7 @@ class Routing:
                 headers = {name: value for name, value in headers.items() if name != WOULD_REFUSE}
             holder.announce_also(headers)
         _drop(holder, others)
+        self._undecided.decided(attempt)
 
     def knows(self, holder: Holder, entry: Entry) -> bool:
         """Whether the router has chosen this deployment among those that it asked us about."""
@@ -145,17 +130,13 @@ class Routing:
 
     def failed(self, holder: Holder, entry: Entry) -> None:
         """Give back what the attempt at this deployment held."""
-        self._end(holder, _attempt_at(holder, deployment_id(entry)))
-
-    def _decide(self, attempt: Owner) -> None:
-        if attempt is not None and attempt in self._undecided:
-            del self._undecided[attempt]
-            self._decided.set()
-            self._decided = asyncio.Event()
+        attempt = _attempt_at(holder, deployment_id(entry))
+        if attempt is not None:
+            self._end(holder, attempt)
 
     def _end(self, holder: Holder, attempt: Owner) -> None:
-        self._decide(attempt)
         _drop(holder, holder.attempts.pop(attempt, {}))
+        self._undecided.decided(attempt)
 
     def _limits(self, holder: Holder, asked: Asked, call: Call, entry: Entry) -> tuple[Limit, ...]:
         """Return what is still to be taken: of a model's only deployment it was taken with the model.
@@ -172,20 +153,21 @@ class Routing:
         return tuple(limit for limit in met if limit.scope not in held)
 
     async def _take(
-        self, holder: Holder, asked: Asked, limited: Mapping[str, tuple[Limit, ...]]
+        self, holder: Holder, asked: Asked, limits: Mapping[str, tuple[Limit, ...]]
     ) -> dict[str, Refusal]:
         """Take a slot in each of these deployments, all in one call of the store; return who refused."""
         attempt = holder.attempts.setdefault(_this_task(), {})
 
-        async def take(deployment: str, limits: tuple[Limit, ...]) -> Refusal | None:
-            answer = await self._gate.admit(limits, model=asked.model, key_name=asked.key_name)
+        async def take(deployment: str, met: tuple[Limit, ...]) -> Refusal | None:
+            answer = await self._gate.admit(met, model=asked.model, key_name=asked.key_name)
             if not isinstance(answer, Permit):
                 return answer
             attempt[deployment] = answer
             holder.keep(answer, answer)
             return None
 
-        answers = await asyncio.gather(*(take(one, limits) for one, limits in limited.items()))
+        limited = {one: met for one, met in limits.items() if met}
+        answers = await asyncio.gather(*(take(one, met) for one, met in limited.items()))
         return {one: answer for one, answer in zip(limited, answers, strict=True) if answer is not None}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from litellm_parallel_limits import routing
+from litellm_parallel_limits import undecided
 from litellm_parallel_limits.answers import Refusal
 from litellm_parallel_limits.holder import Asked, Holder
 from litellm_parallel_limits.limits import Limit, Patience, Scope
@@ -27,7 +27,7 @@ POOL = Limit(Scope("pool"), 1)
 
 @pytest.fixture(autouse=True)
 def _looks_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(undecided, "LOOK_SECONDS", 0)
 
 
 class Room:

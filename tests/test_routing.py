@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from litellm_parallel_limits import routing
+from litellm_parallel_limits import undecided
 from litellm_parallel_limits.answers import Refusal
 from litellm_parallel_limits.errors import StoreError
 from litellm_parallel_limits.holder import Asked, Holder
@@ -28,7 +28,7 @@ ASKED = asking("gpt-4")
 
 @pytest.fixture(autouse=True)
 def _looks_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(undecided, "LOOK_SECONDS", 0)
 
 
 @pytest.fixture
@@ -113,14 +113,14 @@ async def test_who_finds_all_full_waits_for_those_whose_router_chooses(
     slots: Slots, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who holds several while its router chooses soon holds one: the other is there for the next."""
-    monkeypatch.setattr(routing, "LOOK_SECONDS", 60)
+    monkeypatch.setattr(undecided, "LOOK_SECONDS", 60)
     other = request()
     assert ids(await with_room(slots, other, ASKED, [A, B])) == ["a", "b"]
     waiting = [asyncio.create_task(with_room(slots, request(), ASKED, [A, B])) for _ in range(2)]
     for _ in range(20):
         await asyncio.sleep(0)  # lets them find both full
     assert not any(task.done() for task in waiting)
-    monkeypatch.setattr(routing, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(undecided, "LOOK_SECONDS", 0)
     slots.routing.chose(other, A)
     found = await asyncio.gather(*waiting)
     assert sorted(len(answer) for answer in found if not isinstance(answer, Refusal)) == [1]

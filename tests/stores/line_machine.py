@@ -235,7 +235,7 @@ class LineMachine(RuleBasedStateMachine):
         worker = self._workers[0]
         found = self._run(worker.backend.free(*asked))
         assert found == self._reference.slots.free(*asked)
-        self._call(worker, seconds=0)
+        self._call(worker)
 
     def _one(self, data: st.DataObject) -> Worker:
         worker: Worker = data.draw(st.sampled_from(self._workers), "worker")
@@ -274,13 +274,12 @@ class LineMachine(RuleBasedStateMachine):
         releases: Sequence[Ask] = (),
         renewals: Sequence[Lease] = (),
         asks: Sequence[Ask] = (),
-        seconds: float = MOMENT,
     ) -> None:
         """Let a worker call, and the reference do the same.
 
         Those have left that waited in a worker which did not call for a time to live.
         """
-        self._pass(seconds)
+        self._pass(MOMENT)
         if self._is_mortal and self._reference.slots.now - worker.called_at > TTL:
             releases = [*releases, *worker.waits.values()]
             worker.waits.clear()
