@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -125,6 +126,59 @@ async def test_who_finds_all_full_waits_for_those_whose_router_chooses(
     found = await asyncio.gather(*waiting)
     assert sorted(len(answer) for answer in found if not isinstance(answer, Refusal)) == [1]
     assert await slots.in_use() == used("a", "b")
+
+
+@pytest.mark.parametrize("capacities", [{"a": 2, "b": 2}, {f"box-{n}": 1 for n in range(8)}], ids=len)
+async def test_as_many_as_there_is_room_for_are_never_refused(capacities: Mapping[str, int]) -> None:
+    """However briskly they come and go, and whatever the router chooses: somebody's room is always there."""
+    slots, chance = Slots(store=SlowStore(ttl=30)), random.Random(0)
+    deployments = [deployment(one, number) for one, number in capacities.items()]
+
+    async def client() -> list[bool]:
+        return [await one_request() for _ in range(50)]
+
+    async def one_request() -> bool:
+        holder = request()
+        answer = await with_room(slots, holder, ASKED, deployments)
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        if not isinstance(answer, Refusal):
+            slots.routing.chose(holder, chance.choice(answer))
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        holder.close()
+        return not isinstance(answer, Refusal)
+
+    admitted = await asyncio.gather(*(client() for _ in range(sum(capacities.values()))))
+    assert all(map(all, admitted))
+    assert await slots.in_use() == {}
+
+
+async def test_those_that_look_at_what_is_full_look_once_more_and_no_further() -> None:
+    """Of many that look together nobody gives anything back: none looks again for the sake of the others."""
+    store = CountingStore(ttl=30)
+    slots = Slots(store=store)
+    for one in ("a", "b"):
+        await slots.take(of_deployment(one))
+    answers = await asyncio.gather(*(with_room(slots, request(), ASKED, [A, B]) for _ in range(50)))
+    assert all(isinstance(answer, Refusal) for answer in answers)
+    assert store.asked == 2 + 50 * 2 * 2
+
+
+async def _never_chosen_for(slots: Slots) -> None:
+    await with_room(slots, request(), ASKED, [A, B])
+    await asyncio.Event().wait()
+
+
+async def test_router_that_never_chooses_is_not_waited_for(
+    slots: Slots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who finds all full because of one for whom the router never chooses is refused in the end."""
+    monkeypatch.setattr(undecided, "CHOICE_SECONDS", 0.01)
+    stuck = asyncio.create_task(_never_chosen_for(slots))
+    answers = await asyncio.gather(*(with_room(slots, request(), ASKED, [A, B]) for _ in range(2)))
+    assert all(isinstance(answer, Refusal) for answer in answers)
+    stuck.cancel()
 
 
 async def test_chosen_deployment_is_held_and_no_other(slots: Slots) -> None:
@@ -354,6 +408,17 @@ class SlowStore(MemoryStore):
             self.release(lease)
             raise
         return answer
+
+
+class CountingStore(MemoryStore):
+    """Counts how often it was asked for slots."""
+
+    asked = 0
+
+    async def acquire(self, lease: Lease) -> Answer:
+        """Take slots, as any store does."""
+        self.asked += 1
+        return await super().acquire(lease)
 
 
 @pytest.mark.parametrize("full", [False, True])
