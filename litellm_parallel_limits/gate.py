@@ -24,6 +24,11 @@ class Gate:
         self._limiter = limiter
         self._hold_times = hold_times
 
+    @property
+    def is_beside_others(self) -> bool:
+        """Whether there are other workers that admit to the same limits."""
+        return self._limiter().store.workers > 1
+
     async def admit(
         self, limits: Sequence[Limit], *, model: str, key_name: str, wish: Wish | None = None
     ) -> Permit | Refusal:

@@ -59,6 +59,7 @@ class Holder:
         "_headers",
         "_permits",
         "_refused",
+        "_released",
         "asked",
         "attempts",
         "began",
@@ -89,6 +90,7 @@ class Holder:
         self.turned_away: Exception | None = None
         self.work: object | None = None
         self._permits: list[tuple[Permit, Owner]] = []
+        self._released: list[Permit] = []
         self._headers: Mapping[str, str] = {}
         self._refused = 0
         self._closed = False
@@ -148,7 +150,19 @@ class Holder:
         """Give back what is held, now and from now on."""
         self._closed = True
         while self._permits:
-            self._permits.pop()[0].release()
+            permit, _ = self._permits.pop()
+            permit.release()
+            self._released.append(permit)
+
+    async def handed_back(self) -> None:
+        """Return once others can have what was held until the end, where it was all that there was.
+
+        So a client that has its answer is not refused for its own slot, whichever worker it comes to.
+        """
+        last = next((permit for permit in self._released if permit.admitted.took_last), None)
+        self._released.clear()
+        if last is not None:
+            await last.handed_back()
 
     def announce(self, headers: Mapping[str, str], *, refused: int = 0) -> None:
         """Let the answer carry `headers`; those of a refusal only where the answer is one of that status."""

@@ -33,12 +33,18 @@ CAUTION_SECONDS = 2 * PROBE_SECONDS
 """After an outage in which other workers may not have told the store yet what they admitted alone."""
 
 
+HAND_BACK_SECONDS = 0.05
+"""For which a client waits for the end of its answer at most, until others can have its slots: far longer
+than a call of Redis takes, and too short to be noticed."""
+
+
 @dataclass(slots=True, eq=False)
 class Permit:
     """The right to run, until released. Releasing it again does nothing."""
 
     admitted: Admitted
     _release: Callable[[Lease], None]
+    _told: Callable[[], Awaitable[None]]
     _released: bool = field(default=False, init=False)
 
     @property
@@ -51,6 +57,10 @@ class Permit:
         if not self._released:
             self._released = True
             self._release(self.lease)
+
+    async def handed_back(self) -> None:
+        """Return once other workers can have what was released, or nearly so; never raises."""
+        await self._told()
 
 
 class Limiter:
@@ -198,7 +208,7 @@ class Limiter:
         self._held[admitted.lease.id] = (admitted.lease, self._clock())
         self._shares.add(admitted.lease)
         self._keep_beating()
-        return Permit(admitted, self._release)
+        return Permit(admitted, self._release, self._told)
 
     def _keep_beating(self) -> None:
         if self._heartbeat is None or self._heartbeat.done():
@@ -211,6 +221,11 @@ class Limiter:
         self.store.release(lease)
         self._observer(Released(lease, self._clock() - since))
         self._room.stir()
+
+    async def _told(self) -> None:
+        if self.store.workers > 1 and not self._degraded:
+            with suppress(StoreError, TimeoutError):
+                await in_time(self.store.told(), HAND_BACK_SECONDS)
 
     async def _beat_while_held(self) -> None:
         while self._held or self._room:

@@ -152,6 +152,11 @@ class Admitted:
         return zip(self.lease.limits, self.in_flight, strict=True)
 
     @property
+    def took_last(self) -> bool:
+        """Whether no slot was left over in one of the limits."""
+        return any(count >= limit.capacity for limit, count in self.counts() if not limit.observed)
+
+    @property
     def overrun(self) -> tuple[tuple[Limit, int], ...]:
         """The observed limits that would have refused, each with the leases that count in it."""
         if not self.lease.apart:

@@ -55,6 +55,7 @@ class HolderMiddleware:
                 is_event_stream = _is_event_stream(message)
             elif _is_last(message):
                 holder.end()
+                await holder.handed_back()
                 message = _with_reason(message) if holder.is_refused else message
             elif kept_back is None and is_event_stream and holder.is_holding and _ends_stream(message):
                 kept_back = message  # the last event, or only that of a round: what comes next tells
@@ -67,6 +68,10 @@ class HolderMiddleware:
         token = current_holder.set(holder)
         try:
             await self.app(scope, incoming, send_and_close)
+        except Exception:
+            holder.end()
+            await holder.handed_back()  # LiteLLM's server answers for it
+            raise
         finally:
             incoming.close()
             holder.end()

@@ -86,7 +86,8 @@ class Routing:
         the first would else have the room of all.
         """
         attempt = _this_task()
-        with self._undecided.looking(attempt, limits.keys()) as look:
+        beside_others = self._gate.is_beside_others
+        with self._undecided.looking(attempt, limits.keys(), beside_others=beside_others) as look:
             refused = await self._take(holder, asked, limits)
             room: AbstractSet[str] = limits.keys() - refused.keys()
             self._undecided.found(attempt, room)

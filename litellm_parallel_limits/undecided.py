@@ -15,6 +15,9 @@ from litellm_parallel_limits.holder import Owner
 LOOKS = 25
 """At deployments that are full, the first included: at each there is one less before it to choose."""
 
+LOOKS_FOR_OTHERS = 3
+"""Further looks in any case where there are other workers: nothing is known of those that choose there."""
+
 LOOK_SECONDS = 0.02
 """From one look to the next, should nothing be told: LiteLLM's router takes a few milliseconds to choose."""
 
@@ -24,10 +27,13 @@ CHOICE_SECONDS = 1.0
 
 @dataclass(eq=False)
 class Look:
-    """A request's look at deployments, and whether something was given back there since it began."""
+    """A request's look at deployments, and whether something was given back there since it began.
+
+    There are `more` to come in any case.
+    """
 
     at: AbstractSet[str]
-    is_first: bool = True
+    more: int
     is_out_of_date: bool = False
 
 
@@ -40,9 +46,11 @@ class Undecided:
         self._changed = asyncio.Event()
 
     @contextmanager
-    def looking(self, attempt: Owner, deployments: AbstractSet[str]) -> Iterator[Look]:
-        """While `attempt` looks at these deployments, it soon may hold any of them."""
-        look = Look(deployments)
+    def looking(
+        self, attempt: Owner, deployments: AbstractSet[str], *, beside_others: bool
+    ) -> Iterator[Look]:
+        """While `attempt` looks at these deployments, maybe beside other workers, it soon may hold any."""
+        look = Look(deployments, LOOKS_FOR_OTHERS if beside_others and len(deployments) > 1 else 0)
         self._looks.add(look)
         self._among[attempt] = deployments
         try:
@@ -73,23 +81,19 @@ class Undecided:
         self._wake()
 
     async def may_have_room(self, attempt: Owner, look: Look) -> bool:
-        """Wait until it is time to look again, and return True; False if nobody chooses who may make room.
-
-        Of those of other workers nothing is known: for their sake there is a second look in any case.
-        """
-        if len(look.at) == 1:
-            return False
-        ends = time.monotonic() + (LOOK_SECONDS if look.is_first else CHOICE_SECONDS)
+        """Wait until it is time to look again, and return True; False if nobody chooses who may make room."""
+        ends = time.monotonic() + (LOOK_SECONDS if look.more else CHOICE_SECONDS)
         while not look.is_out_of_date and time.monotonic() < ends:
-            if not (look.is_first or self._is_chosen_from(look.at)):
+            if not (look.more or self._is_chosen_from(look.at)):
                 return False
             with suppress(TimeoutError, asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), LOOK_SECONDS)
-        may_have = look.is_first or look.is_out_of_date
-        look.is_first = look.is_out_of_date = False
-        if may_have:
-            self._among[attempt] = look.at
-        return may_have
+        if not (look.more or look.is_out_of_date):
+            return False
+        look.more -= look.more > 0 and not look.is_out_of_date
+        look.is_out_of_date = False
+        self._among[attempt] = look.at
+        return True
 
     def _is_chosen_from(self, deployments: AbstractSet[str]) -> bool:
         return any(not among.isdisjoint(deployments) for among in self._among.values())

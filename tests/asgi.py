@@ -23,18 +23,24 @@ START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 class Server:
     """A server: what an application sent it, and how many leases were released by then.
 
-    `released` are the leases of its permits that have ended, `free` their number at each message.
+    `released` are the leases of its permits that have ended, `free` their number at each message, and
+    `told` how many messages there were each time that other workers were told of it.
     A server whose client `is_gone` takes no message.
     """
 
     released: list[Lease] = field(default_factory=list)
     sent: list[Message] = field(default_factory=list)
     free: list[int] = field(default_factory=list)
+    told: list[int] = field(default_factory=list)
     is_gone: bool = False
 
-    def permit(self) -> Permit:
-        """Return something to hold."""
-        return Permit(Admitted(lease(limit()), (1,)), self.released.append)
+    def permit(self, *, capacity: int = 2) -> Permit:
+        """Return something to hold: the first slot of so many."""
+
+        async def told() -> None:
+            self.told.append(len(self.sent))
+
+        return Permit(Admitted(lease(limit(capacity=capacity)), (1,)), self.released.append, told)
 
     async def run(self, action: Action, scope: MutableMapping[str, Any] | None = None) -> None:
         """Let an application that does `action` serve one request."""

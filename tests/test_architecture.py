@@ -47,7 +47,7 @@ LAYERS = (
     {"limiter", "hold_times", "answers"},
     {"settings", "holder", "gate", "status"},
     {"logs", "connections", "live", "look_ups", "calls"},
-    {"middleware", "admission", "first_of"},
+    {"middleware", "admission", "first_of", "undecided"},
     {"routing"},
     {"auth", "room", "routes", "store_choice"},
     {"plugin"},

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import pytest
 
+from litellm_parallel_limits.errors import StoreError
 from litellm_parallel_limits.events import Event, Released
 from litellm_parallel_limits.limiter import Limiter, Permit
 from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Refused
@@ -228,3 +231,44 @@ async def test_request_cancelled_while_it_is_admitted_holds_nothing(number: int)
     else:
         assert len(await held(limiter)) == 1
         assert isinstance(events[0], Admitted)
+
+
+class Slow(MemoryStore):
+    """A store of several workers that tells the others late, or not at all."""
+
+    workers = 2
+    asked = 0
+
+    def __init__(self, tell: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(ttl=TTL)
+        self._tell = tell
+
+    async def told(self) -> None:
+        """Let the others know."""
+        self.asked += 1
+        await self._tell()
+
+
+async def cannot_be_told() -> None:
+    """Fail as a store does."""
+    raise StoreError("out")
+
+
+@pytest.mark.parametrize("tell", [asyncio.Event().wait, cannot_be_told, partial(asyncio.sleep, 0)])
+async def test_handing_back_takes_no_longer_than_it_is_worth(tell: Callable[[], Awaitable[None]]) -> None:
+    """A store that cannot tell other workers in time holds up no answer and breaks none."""
+    store = Slow(tell)
+    permit = await admitted(Limiter(store, ttl=TTL), limit())
+    permit.release()
+    began = time.monotonic()
+    await permit.handed_back()
+    assert time.monotonic() - began < 1
+    assert store.asked == 1
+
+
+async def test_who_is_alone_tells_nobody(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a worker what is released is free at once: nothing is waited for."""
+    monkeypatch.setattr(MemoryStore, "told", None)
+    permit = await admitted(limiter, limit())
+    permit.release()
+    await permit.handed_back()

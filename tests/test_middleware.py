@@ -44,6 +44,37 @@ async def test_permit_is_held_until_the_last_message(server: Server) -> None:
     assert server.free == [0, 0, 1]
 
 
+async def test_last_slot_is_handed_back_before_the_client_hears_of_the_end(server: Server) -> None:
+    """Where all slots were taken other workers are told first: the client may come to one of them next."""
+
+    async def action(holder: Holder, send: Send) -> None:
+        for capacity in (2, 1, 1):
+            holder.keep(server.permit(capacity=capacity), RUN)
+        for message in (START, PART, LAST):
+            await send(message)
+
+    await server.run(action)
+    assert server.told == [2]
+
+
+async def test_slot_is_handed_back_before_an_error_is_answered(server: Server) -> None:
+    """What the application cannot answer its server does: the slots are back by then."""
+
+    async def action(holder: Holder, _: Send) -> None:
+        holder.keep(server.permit(capacity=1), RUN)
+        raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 (ours)
+        await server.run(action)
+    assert server.told == [0]
+
+
+async def test_nobody_waits_where_there_is_room_left(server: Server) -> None:
+    """Whose slot was not the last one has its answer at once."""
+    await server.run(sending(server, START, PART, LAST))
+    assert server.told == []
+
+
 ENDS = {
     "chat": b"data: [DONE]\n\n",
     "chat, with the last words": b"data: {}\n\ndata: [DONE]\r\n\r\n",

@@ -154,15 +154,22 @@ async def test_as_many_as_there_is_room_for_are_never_refused(capacities: Mappin
     assert await slots.in_use() == {}
 
 
-async def test_those_that_look_at_what_is_full_look_once_more_and_no_further() -> None:
-    """Of many that look together nobody gives anything back: none looks again for the sake of the others."""
+@pytest.mark.parametrize(("workers", "looks"), [(1, 1), (2, 4)])
+async def test_who_finds_nobody_choosing_looks_no_further(
+    workers: int, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many that look together nobody gives anything back: none looks again for the sake of the others.
+
+    Of those of other workers nobody knows: three times more is looked for their sake.
+    """
+    monkeypatch.setattr(MemoryStore, "workers", workers)
     store = CountingStore(ttl=30)
     slots = Slots(store=store)
     for one in ("a", "b"):
         await slots.take(of_deployment(one))
     answers = await asyncio.gather(*(with_room(slots, request(), ASKED, [A, B]) for _ in range(50)))
     assert all(isinstance(answer, Refusal) for answer in answers)
-    assert store.asked == 2 + 50 * 2 * 2
+    assert store.asked == 2 + 50 * 2 * looks
 
 
 async def _never_chosen_for(slots: Slots) -> None:

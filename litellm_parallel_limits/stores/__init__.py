@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -95,6 +95,10 @@ class Store(Protocol):
         Returns at once; takes effect before any later call of this worker, and is tried again until
         it has taken effect or the lease has lapsed.
         """
+        ...
+
+    def told(self) -> Awaitable[None]:
+        """Return what is done once everything that was released before this call is free for all."""
         ...
 
     async def renew(self, leases: Sequence[Lease]) -> None:

@@ -79,6 +79,9 @@ class MemoryStore:
             opened = self._line(()).leave(lease.id) if self._waiting.pop(lease.id, None) else ()
             self._line([limit.scope for limit in (*lease.limits, *opened)])
 
+    async def told(self) -> None:
+        """Do nothing: what is released is free."""
+
     async def renew(self, leases: Sequence[Lease]) -> None:
         """Let the leases live a full time to live from now."""
         self._forget_lapsed()

@@ -170,18 +170,25 @@ class SharedStore:
             self._releases[lease.id] = (waited or Ask(lease), time.monotonic() + self._ttl)
             self._send()
 
+    def told(self) -> Awaitable[None]:
+        """Return what is done once the backend has been told everything until now, or raises StoreError."""
+        told: asyncio.Future[StoreError | None] = asyncio.get_running_loop().create_future()
+        self._renewing.append(told)
+        self._send()
+        return _success(told)
+
     async def renew(self, leases: Sequence[Lease]) -> None:
         """Let the leases live a full time to live from now, those that were lost as well."""
         losses = self._losses
         self._renewals.update((lease.id, lease) for lease in leases)
-        await self._told()
+        await self.told()
         if self._losses != losses:
             raise LeasesLostError("leases were lost while they were renewed")
         self._is_lost = False
 
     async def snapshot(self) -> Snapshot:
         """Return every slot in use, over all workers."""
-        await self._told()  # of what was released before
+        await self.told()  # of what was released before
         found: list[Holding] = []
         pages = self._backend.holdings()
         while (page := await self._ask(anext(pages, None))) is not None:
@@ -197,17 +204,8 @@ class SharedStore:
         held = (await self.snapshot()).holdings
         scopes = {slot.scope for slot in held if scope in {None, slot.scope} and lease in {None, slot.lease}}
         freed = await self._ask(self._backend.free(list(scopes), lease))
-        await self._told()  # so that those that wait have their turns
+        await self.told()  # so that those that wait have their turns
         return freed
-
-    async def _told(self) -> None:
-        """Return once the backend has been told everything until now. Raises StoreError if it cannot."""
-        told: asyncio.Future[StoreError | None] = asyncio.get_running_loop().create_future()
-        self._renewing.append(told)
-        self._send()
-        error = await told
-        if error is not None:
-            raise error
 
     def _send(self) -> None:
         if self._sending is None or self._sending.done():
@@ -357,6 +355,11 @@ def _take(waiting: OrderedDict[str, _T], most: int, weight: Callable[[_T], int])
             break
         taken[first] = value
     return taken
+
+
+async def _success(told: asyncio.Future[StoreError | None]) -> None:
+    if (error := await told) is not None:
+        raise error
 
 
 def _weight(ask: Ask) -> int:

@@ -55,3 +55,12 @@ async def test_messages_in_a_row_with_a_limit_of_one(proxy: Proxy, provider: Pro
             if stream:
                 assert [event async for event in answer][-1].type == "message_stop"
     assert provider.count(caller=caller(one)) == ALL_ALONE
+
+
+async def test_connections_in_a_row_with_a_limit_of_one(operator_proxy: Proxy, provider: Provider) -> None:
+    """A client with a new connection for each request comes to either worker: neither refuses it."""
+    one = single()
+    for _ in range(REQUESTS):
+        async with operator_proxy.async_openai(one) as client:
+            await client.embeddings.create(model="openai/ok", input="And now?")
+    assert provider.count(caller=caller(one)) == ALL_ALONE

@@ -96,6 +96,18 @@ async def test_renewal_that_fails_is_tried_again(patient: SharedStore, road: Roa
     assert await holders(patient) == {"team": set(named(held))}
 
 
+async def test_telling_of_a_release_takes_no_call_of_its_own(
+    patient: SharedStore, onlooker: SharedStore, road: Road
+) -> None:
+    """Who is told that a slot is free again can be sure that it is, for one call in all."""
+    held = lease(limit())
+    await admitted(patient, held)
+    patient.release(held)
+    await patient.told()
+    assert [len(call.releases) for call in road.calls] == [0, 1]
+    await admitted(onlooker, lease(limit()))
+
+
 @pytest.mark.parametrize("lost", LOST)
 async def test_release_that_fails_is_tried_again(patient: SharedStore, road: Road, lost: Mishap) -> None:
     """What is given back in a call that fails is free before anything is asked for later."""
