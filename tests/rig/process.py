@@ -14,6 +14,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.rig.warm import WarmProcess
+
 HOST = "127.0.0.1"
 INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
 """What a server sees of our environment: nothing that configures LiteLLM, Redis or a provider."""
@@ -41,7 +43,7 @@ def environment(**additions: str) -> dict[str, str]:
 class Server:
     """A running child process that leads its own process group; its output goes to the file `log`."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | WarmProcess
     log: Path
 
     @classmethod
@@ -59,6 +61,12 @@ class Server:
                 start_new_session=True,
             )
         return cls(process, log)
+
+    @classmethod
+    def litellm(cls, arguments: Sequence[str], folder: Path, env: Mapping[str, str]) -> Server:
+        """Start LiteLLM with these arguments of its command line in the same way, but imported already."""
+        log = folder / "server.log"
+        return cls(WarmProcess.litellm(arguments, folder, env, log), log)
 
     def output(self) -> str:
         """Return everything it has written so far."""

@@ -64,7 +64,8 @@ class Proxy:
     ) -> Proxy:
         """Start a proxy whose files are in `folder`, without waiting until it answers.
 
-        `flags` are for LiteLLM's command line, beside those that every proxy has.
+        `flags` are for LiteLLM's command line, beside those that every proxy has. With an `env` of its own
+        it imports LiteLLM in that.
         """
         shutil.copytree(
             BESIDE_CONFIG, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
@@ -75,9 +76,12 @@ class Proxy:
         options = {"--config": path, "--host": HOST, "--port": port, "--num_workers": workers}
         if workers > 1 and not flags:
             options |= PATIENT
-        command = [sys.executable, "-c", "from litellm import run_server; run_server()", *flags]
-        command += [str(word) for option in options.items() for word in option]
-        server = Server.start(command, folder, environment(**OFFLINE, **(env or {})))
+        arguments = [*flags, *(str(word) for option in options.items() for word in option)]
+        if env is None:
+            server = Server.litellm(arguments, folder, environment(**OFFLINE))
+        else:
+            command = [sys.executable, "-c", "from litellm import run_server; run_server()", *arguments]
+            server = Server.start(command, folder, environment(**OFFLINE, **env))
         return cls(server, f"http://{HOST}:{port}", port)
 
     @classmethod
