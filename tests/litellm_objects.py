@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any
+from unittest import mock
 
 OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
 """What keeps LiteLLM from looking for the internet."""
@@ -32,7 +34,10 @@ def auth(**fields: object) -> Any:
 
 @contextmanager
 def warnings_of_its_own() -> Iterator[None]:
-    """Let LiteLLM warn of what it likes."""
-    with warnings.catch_warnings():
+    """Let LiteLLM warn of what it likes, without its log: pytest-xdist cannot pass on every text."""
+    loggers = [logging.getLogger(name) for name in ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")]
+    with warnings.catch_warnings(), ExitStack() as stack:
+        for logger in loggers:
+            stack.enter_context(mock.patch.object(logger, "disabled", new=True))
         warnings.simplefilter("ignore")
         yield

@@ -1,8 +1,9 @@
 """`python -m tests.benchmarks.saturation`: requests that wait their turn, beside some that are sent again.
 
 Four users send 200 requests at once, most of them from one user, where 8 may be in flight. Once they wait
-in the proxy; once they are refused, and OpenAI's client sends them again until they are answered. Both
-through the same LiteLLM proxy with Redis, in turns, in several rounds.
+in the proxy; once they are refused, and OpenAI's client sends them again until they are answered; once
+nothing limits them, which is how long LiteLLM and the clients take for so many. All through the same
+LiteLLM proxy with Redis, in turns, in several rounds.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ WAITING = {**LIMIT, "name": "waiting", "models": ["*:waiting"]} | {
     "wait": {"max_seconds": PATIENCE, "max_waiting": 500, "fair_by": "user"}
 }
 REFUSING = {**LIMIT, "name": "refusing", "models": ["*:refusing"]}
-WAYS = ("waiting", "refusing")
+WAYS = ("waiting", "refusing", "free")
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,19 @@ async def _one(client: AsyncOpenAI, way: str, began: float) -> float:
     return time.monotonic() - began
 
 
+ROWS: Mapping[str, Callable[[Measured], float]] = {
+    "seconds until all are answered": lambda one: one.seconds,
+    "until an answer, p50": lambda one: median(one.all),
+    "until an answer, p99": lambda one: quantile(one.all, 0.99),
+    "until the noisy user has all": lambda one: one.done[NOISY],
+    "until a quiet user has all, median": lambda one: median(one.quiet),
+    "until a quiet user has all, worst": lambda one: max(one.quiet),
+    "between first and last quiet user": lambda one: max(one.quiet) - min(one.quiet),
+    "HTTP requests to the proxy": lambda one: one.sent,
+    "in flight at the provider, at most": lambda one: one.peak,
+}
+
+
 def main() -> None:
     """Measure, and print the table."""
     found: dict[str, list[Measured]] = {way: [] for way in WAYS}
@@ -144,26 +158,12 @@ async def _rounds(proxy: Proxy, provider: Provider, found: Mapping[str, list[Mea
 
 
 def _table(found: Mapping[str, Sequence[Measured]]) -> Table:
-    table = Table("", "requests wait", "refused, sent again", "ratio")
-    waiting, refusing = (found[way] for way in WAYS)
-    rows: dict[str, list[list[float]]] = {
-        "seconds until all are answered": [[one.seconds for one in way] for way in (waiting, refusing)],
-        "until an answer, p50": [[median(one.all) for one in way] for way in (waiting, refusing)],
-        "until an answer, p99": [[quantile(one.all, 0.99) for one in way] for way in (waiting, refusing)],
-        "until the noisy user has all": [[one.done[NOISY] for one in way] for way in (waiting, refusing)],
-        "until a quiet user has all, median": [
-            [median(one.quiet) for one in way] for way in (waiting, refusing)
-        ],
-        "until a quiet user has all, worst": [[max(one.quiet) for one in way] for way in (waiting, refusing)],
-        "between first and last quiet user": [
-            [max(one.quiet) - min(one.quiet) for one in way] for way in (waiting, refusing)
-        ],
-        "HTTP requests to the proxy": [[one.sent for one in way] for way in (waiting, refusing)],
-        "in flight at the provider, at most": [[one.peak for one in way] for way in (waiting, refusing)],
-    }
-    for name, (ours, theirs) in rows.items():
-        ratio = median(theirs) / median(ours) if median(ours) else float("inf")
-        table.add_row(name, spread(ours), spread(theirs), f"{ratio:.1f}")
+    table = Table("", "requests wait", "refused, sent again", "no limit", "sent again to wait")
+    for name, value in ROWS.items():
+        ours, theirs, free = ([value(one) for one in found[way]] for way in WAYS)
+        table.add_row(
+            name, spread(ours), spread(theirs), spread(free), f"{median(theirs) / median(ours):.1f}"
+        )
     return table
 
 
