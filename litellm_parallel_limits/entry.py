@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,12 +15,12 @@ from litellm_parallel_limits import native_field, status
 from litellm_parallel_limits.admission import Admission
 from litellm_parallel_limits.built_in import wanted_records
 from litellm_parallel_limits.errors import ConfigurationError
-from litellm_parallel_limits.events import Event, InvalidLimit
+from litellm_parallel_limits.events import Event, InvalidLimit, StoreAnswered
 from litellm_parallel_limits.gate import Gate
 from litellm_parallel_limits.hold_times import HoldTimes
 from litellm_parallel_limits.limiter import Limiter
 from litellm_parallel_limits.live import LivePolicy, section
-from litellm_parallel_limits.logs import Log
+from litellm_parallel_limits.logs import Log, logger
 from litellm_parallel_limits.look_ups import look_ups
 from litellm_parallel_limits.middleware import HolderMiddleware
 from litellm_parallel_limits.model_info import SECTION
@@ -32,6 +32,10 @@ from litellm_parallel_limits.routing import Routing
 from litellm_parallel_limits.settings import Settings, check_deployments, read
 from litellm_parallel_limits.sources import Call, Record
 from litellm_parallel_limits.store_choice import check, choose
+from litellm_parallel_limits.tables import table
+
+CALLBACKS = ("callbacks", "success_callback", "failure_callback", "service_callback")
+"""Where LiteLLM's configuration asks for its Prometheus metrics."""
 
 
 def build() -> CustomLogger:
@@ -47,19 +51,35 @@ def build() -> CustomLogger:
         return CustomLogger()
     check_deployments(config.get("model_list"))
     check(settings, config, os.environ)
-    proxy = _Proxy(settings)
+    proxy = _Proxy(settings, _metrics(config))
     _wrap(proxy_server.app)
     proxy_server.app.include_router(router(proxy.status))
     return proxy.plugin
 
 
+def _metrics(config: Mapping[str, Any]) -> Callable[[Event], None] | None:
+    """Return what counts for Prometheus where LiteLLM serves its metrics: elsewhere nothing is counted."""
+    told = table(config.get("litellm_settings"))
+    if not any("prometheus" in (told.get(name) or ()) for name in CALLBACKS):
+        return None
+    try:
+        from litellm_parallel_limits.metrics import metrics  # noqa: PLC0415 (LiteLLM's extra)
+    except ImportError:
+        logger.warning("Parallel limits: no metrics without prometheus_client")
+        return None
+    return metrics()
+
+
 class _Proxy:
     """The parts of the plugin, put together for one worker of the proxy."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Callable[[Event], None] | None) -> None:
         self._settings = settings
         self._hold_times = HoldTimes()
+        self._metrics = metrics
         self._observers: tuple[Callable[[Event], None], ...] = (self._hold_times, Log())
+        if metrics is not None:
+            self._observers += (metrics,)
         self._records = Records(observer=self._observe)
         self._policy = policy = LivePolicy(
             settings,
@@ -83,7 +103,7 @@ class _Proxy:
         """The worker's limiter, on LiteLLM's Redis where there is one by the time it is needed."""
         worker = secrets.token_hex(4)
         return Limiter(
-            choose(self._settings, worker, os.environ),
+            choose(self._settings, worker, os.environ, self._tell if self._metrics else None),
             ttl=self._settings.lease_ttl,
             timeout=self._settings.store_timeout_ms / 1000,
             worker=worker,
@@ -107,6 +127,9 @@ class _Proxy:
         if not wanted:
             return {}
         return await self._records.of(look_ups(auth, calls[0], wanted, proxy_server))
+
+    def _tell(self, operation: str, seconds: float) -> None:
+        self._observe(StoreAnswered(operation, seconds))
 
     def _observe(self, event: Event) -> None:
         for observer in self._observers:

@@ -29,6 +29,14 @@ class StoreFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreAnswered:
+    """The store answered an `operation` after `seconds`."""
+
+    operation: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class StoreRecovered:
     """The store answers again."""
 
@@ -69,6 +77,7 @@ Event = (
     | Released
     | WaitBegan
     | WaitEnded
+    | StoreAnswered
     | StoreFailed
     | StoreRecovered
     | InvalidLimit

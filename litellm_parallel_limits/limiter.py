@@ -13,7 +13,7 @@ from typing import cast
 
 from litellm_parallel_limits.background import start
 from litellm_parallel_limits.deadlines import in_time
-from litellm_parallel_limits.errors import LeasesLostError, StoreError
+from litellm_parallel_limits.errors import LeasesLostError, StoreError, StoreUnavailableError
 from litellm_parallel_limits.events import Observer, Released, StoreFailed, StoreRecovered
 from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Patience, Refused, Waiting
 from litellm_parallel_limits.shares import Shares, share_alone, share_beside
@@ -111,10 +111,16 @@ class Limiter:
         wants its requests denied that cannot be checked, and GoneError if who waited has left.
         """
         answer: Answer
-        if wish is None or not any(limit.may_be_waited_for for limit in limits):
-            answer = cast("Answer", await self._try(limits, model, None))
-        else:
-            answer = await self._room.admit(limits, model, wish)
+        try:
+            if wish is None or not any(limit.may_be_waited_for for limit in limits):
+                answer = cast("Answer", await self._try(limits, model, None))
+            else:
+                answer = await self._room.admit(limits, model, wish)
+        except StoreUnavailableError as error:
+            for limit in limits:
+                if limit.scope.limit == error.limit:
+                    self._observer(Refused(limit, 0, "store_unavailable"))
+            raise
         self._observer(answer)
         return self._permit(answer) if isinstance(answer, Admitted) else answer
 

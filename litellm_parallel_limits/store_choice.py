@@ -23,6 +23,7 @@ from litellm_parallel_limits.stores.host import HostBackend
 from litellm_parallel_limits.stores.memory import MemoryStore
 from litellm_parallel_limits.stores.redis import ROOT, RedisBackend
 from litellm_parallel_limits.stores.shared import SharedStore
+from litellm_parallel_limits.stores.timed import Tell, Timed
 from litellm_parallel_limits.tables import table
 
 _REDIS_VARIABLES = ("REDIS_URL", "REDIS_HOST", "REDIS_CLUSTER_NODES", "REDIS_SENTINEL_NODES")
@@ -45,13 +46,18 @@ def check(settings: Settings, config: Mapping[str, Any], environment: Mapping[st
         )
 
 
-def choose(settings: Settings, worker: str, environment: Mapping[str, str]) -> Store:
-    """Return the store of this worker. LiteLLM must have its Redis by now, if it is to have one."""
+def choose(
+    settings: Settings, worker: str, environment: Mapping[str, str], tell: Tell | None = None
+) -> Store:
+    """Return the store of this worker; it tells how long its calls take, if somebody wants to know.
+
+    LiteLLM must have its Redis by now, if it is to have one.
+    """
     backend = _backend(settings, environment)
     if backend is None:
         return MemoryStore(ttl=settings.lease_ttl)
     return SharedStore(
-        backend,
+        backend if tell is None else Timed(backend, tell),
         worker=worker,
         ttl=settings.lease_ttl,
         timeout=settings.store_timeout_ms / 1000,

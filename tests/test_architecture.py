@@ -42,11 +42,11 @@ LAYERS = (
         "stores.order",
     },
     {"built_in", "groups", "waiting", "wait_rules", "stores.exchange", "stores.line"},
-    {"policy", "models", "records", "stores.turns", "stores.admit", "stores.redis"},
+    {"policy", "models", "records", "stores.turns", "stores.admit", "stores.redis", "stores.timed"},
     {"stores.memory", "stores.host", "stores.shared"},
     {"limiter", "hold_times", "answers"},
     {"settings", "holder", "gate", "status"},
-    {"logs", "connections", "live", "look_ups", "calls"},
+    {"logs", "metrics", "connections", "live", "look_ups", "calls"},
     {"middleware", "admission", "first_of", "undecided"},
     {"routing"},
     {"auth", "room", "routes", "store_choice"},
@@ -68,6 +68,7 @@ EDGES = {
     "entry": {"litellm"},
     "demo": {"httpx", "openai", "rich"},
     "cli": {"click"},
+    "metrics": {"prometheus_client"},
 }
 """Where others' types end: what a module may import beside the standard library."""
 

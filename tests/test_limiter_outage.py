@@ -127,13 +127,15 @@ async def test_limit_of_zero_stays_blocked(
     assert await number_admitted(limiter, limit(capacity=0, on_store_failure=on_store_failure)) == 0
 
 
-async def test_deny_admits_nothing(limiter: Limiter, shared: FaultyStore) -> None:
-    """A limit that says deny is an error of its own, which names it; nothing is held."""
+async def test_deny_admits_nothing(limiter: Limiter, shared: FaultyStore, events: list[Event]) -> None:
+    """A limit that says deny is an error of its own, which names it; nothing is held, and it is told."""
     shared.out = True
+    denying = limit(on_store_failure="deny")
     with pytest.raises(StoreUnavailableError, match="'team'") as error:
-        await limiter.admit([limit("user"), limit(on_store_failure="deny")])
+        await limiter.admit([limit("user"), denying])
     assert error.value.limit == "team"
     assert await held(limiter) == set()
+    assert events.count(Refused(denying, 0, "store_unavailable")) == 1
 
 
 @pytest.mark.parametrize("capacity", [0, 1])

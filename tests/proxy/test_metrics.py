@@ -1,0 +1,99 @@
+"""What LiteLLM's /metrics tells of the limits, over workers and proxies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.conftest import StartProxy
+from tests.rig.burst import Ask
+from tests.rig.config import CALLBACKS, deployment
+from tests.rig.identities import admin_key, caller, key
+from tests.rig.polling import until
+from tests.rig.provider import Provider
+from tests.rig.proxy import PLAIN, Proxy
+from tests.rig.redis_server import RedisServer
+
+pytestmark = pytest.mark.proxy
+
+POOL = "measured-pool"
+CAPACITY = 6
+
+
+@pytest.fixture(scope="module")
+def proxies(start_proxy: StartProxy, provider: Provider, redis_server: RedisServer) -> Sequence[Proxy]:
+    """Two proxies on one Redis, of two workers and of one, of which LiteLLM serves metrics."""
+    limit = {"name": POOL, "models": ["measured"], "by": [], "max_parallel_requests": CAPACITY}
+    return [
+        start_proxy(
+            workers=workers,
+            redis_port=redis_server.port,
+            callbacks=[*CALLBACKS, "prometheus"],
+            models=[deployment("measured", "openai/gated:measured", provider.url)],
+            litellm_settings={"parallel_limits": {"limits": [limit]}},
+        )
+        for workers in (2, 1)
+    ]
+
+
+def scraped(proxies: Sequence[Proxy], name: str, **labels: str) -> float:
+    """Return the sum of a metric of ours over these proxies."""
+    return sum(
+        sample.value
+        for proxy in proxies
+        for family in text_string_to_metric_families(scrape(proxy))
+        for sample in family.samples
+        if sample.name == f"litellm_parallel_limits_{name}" and labels.items() <= sample.labels.items()
+    )
+
+
+def scrape(proxy: Proxy) -> str:
+    """Return what Prometheus reads."""
+    headers = {"authorization": f"Bearer {admin_key()}"}
+    return httpx.get(f"{proxy.url}/metrics/", headers=headers, timeout=20, **PLAIN).raise_for_status().text
+
+
+async def test_a_scrape_tells_what_the_provider_holds(proxies: Sequence[Proxy], provider: Provider) -> None:
+    """Whichever worker answers, the sum over the proxies is what is in flight, at each moment of a load."""
+
+    async def tells(in_flight: int) -> None:
+        assert provider.count(model="gated:measured").in_flight == in_flight
+        await until(
+            lambda: scraped(proxies, "in_flight", limit=POOL) == in_flight, 2, lambda: scrape(proxies[0])
+        )
+
+    def are_done(number: int) -> bool:
+        return sum(task.done() for task in sent) == number
+
+    keys = [key() for _ in range(2 * CAPACITY)]
+    sent = [
+        asyncio.create_task(Ask(one, "measured").send(proxies[number % 2])) for number, one in enumerate(keys)
+    ]
+    await until(partial(are_done, CAPACITY), 20, lambda: sent)
+    await provider.holds(CAPACITY, model="gated:measured")
+    await tells(CAPACITY)
+    held = [one for one, task in zip(keys, sent, strict=True) if not task.done()]
+    for left, one in reversed(list(enumerate(held))):
+        provider.open_gate(caller(one))
+        await until(partial(are_done, len(sent) - left), 20, lambda: sent)
+        await tells(left)
+    assert {(await task).status_code for task in sent} == {200, 429}
+    assert scraped(proxies, "admissions_total", limit=POOL, outcome="admitted") == CAPACITY
+    assert scraped(proxies, "admissions_total", limit=POOL, outcome="refused") == CAPACITY
+    assert scraped(proxies, "held_seconds_count", limit=POOL) == CAPACITY
+    assert scraped(proxies, "store_seconds_count", operation="exchange") > 0
+
+
+async def test_no_metric_names_a_caller(proxies: Sequence[Proxy], provider: Provider) -> None:
+    """No key, no user and no team is in any series of ours."""
+    one = key(user_id="<script>", team_id="team-secret", metadata={"max_parallel_requests": 1})
+    provider.open_gate(caller(one))
+    assert (await Ask(one, "measured").send(proxies[1])).status_code == 200
+    ours = [line for line in scrape(proxies[1]).splitlines() if line.startswith("litellm_parallel_limits_")]
+    assert ours
+    assert not [line for line in ours if "script" in line or "secret" in line or one in line]
