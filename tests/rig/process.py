@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,6 +18,9 @@ import httpx
 from tests.rig.warm import WarmProcess
 
 HOST = "127.0.0.1"
+PORTS = range(12_000, 22_000)
+"""Below those that Linux gives to outgoing connections, also with the 10,000 that Redis Cluster adds."""
+
 INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
 """What a server sees of our environment: nothing that configures LiteLLM, Redis or a provider."""
 
@@ -26,11 +30,12 @@ class StartError(Exception):
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody listens on, nor is given for a connection before somebody does."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 def environment(**additions: str) -> dict[str, str]:
