@@ -21,7 +21,7 @@ from tests.rig.proxy import RESTART_SECONDS, Proxy
 pytestmark = pytest.mark.proxy
 
 TTL = 3.0
-WORKERS = 3
+WORKERS = 2
 SERVERS = {"uvicorn": [], "gunicorn": ["--run_gunicorn"], "granian": ["--run_granian"]}
 ON_EACH = ("uvicorn", "gunicorn", pytest.param("granian", marks=needs(GRANIAN)))
 
