@@ -60,7 +60,8 @@ def build() -> CustomLogger:
 def _metrics(config: Mapping[str, Any]) -> Callable[[Event], None] | None:
     """Return what counts for Prometheus where LiteLLM serves its metrics: elsewhere nothing is counted."""
     told = table(config.get("litellm_settings"))
-    if not any("prometheus" in (told.get(name) or ()) for name in CALLBACKS):
+    lists = [told[name] for name in CALLBACKS if isinstance(told.get(name), list)]
+    if not any("prometheus" in names for names in lists):
         return None
     try:
         from litellm_parallel_limits.metrics import metrics  # noqa: PLC0415 (LiteLLM's extra)
@@ -133,7 +134,10 @@ class _Proxy:
 
     def _observe(self, event: Event) -> None:
         for observer in self._observers:
-            observer(event)
+            try:
+                observer(event)
+            except Exception as error:  # noqa: BLE001 (of a full disk, say: no request may fail for it)
+                logger.error("Parallel limits: %s is not told: %s", type(observer).__name__, error)
 
 
 def _wrap(app: Any) -> None:

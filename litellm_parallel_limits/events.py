@@ -29,6 +29,13 @@ class StoreFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Denied:
+    """A request was answered 503: the store is out, and `limit` wants its requests denied then."""
+
+    limit: Limit
+
+
+@dataclass(frozen=True, slots=True)
 class StoreAnswered:
     """The store answered an `operation` after `seconds`."""
 
@@ -77,6 +84,7 @@ Event = (
     | Released
     | WaitBegan
     | WaitEnded
+    | Denied
     | StoreAnswered
     | StoreFailed
     | StoreRecovered

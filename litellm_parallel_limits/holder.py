@@ -155,9 +155,9 @@ class Holder:
             self._released.append(permit)
 
     async def handed_back(self) -> None:
-        """Return once others can have what was held until the end, where it was all that there was.
+        """Return once other workers can have what was held, if it took the last slot of a limit.
 
-        So a client that has its answer is not refused for its own slot, whichever worker it comes to.
+        So a client that sends one request after another never meets its own slot, whichever worker it asks.
         """
         last = next((permit for permit in self._released if permit.admitted.took_last), None)
         self._released.clear()

@@ -14,7 +14,7 @@ from typing import cast
 from litellm_parallel_limits.background import start
 from litellm_parallel_limits.deadlines import in_time
 from litellm_parallel_limits.errors import LeasesLostError, StoreError, StoreUnavailableError
-from litellm_parallel_limits.events import Observer, Released, StoreFailed, StoreRecovered
+from litellm_parallel_limits.events import Denied, Observer, Released, StoreFailed, StoreRecovered
 from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Patience, Refused, Waiting
 from litellm_parallel_limits.shares import Shares, share_alone, share_beside
 from litellm_parallel_limits.stores import Holding, Snapshot, Store
@@ -117,9 +117,8 @@ class Limiter:
             else:
                 answer = await self._room.admit(limits, model, wish)
         except StoreUnavailableError as error:
-            for limit in limits:
-                if limit.scope.limit == error.limit:
-                    self._observer(Refused(limit, 0, "store_unavailable"))
+            if denying := [limit for limit in limits if limit.scope.limit == error.limit]:
+                self._observer(Denied(denying[0]))
             raise
         self._observer(answer)
         return self._permit(answer) if isinstance(answer, Admitted) else answer

@@ -44,7 +44,7 @@ class Log:
         match event:
             case Admitted():
                 self._admitted(event)
-            case Refused(limit, in_flight, reason) if reason != "store_unavailable":
+            case Refused(limit, in_flight):
                 self._refused(limit, in_flight, "refuses")
             case StoreFailed(operation, error) if not self._store_is_out:
                 self._store_is_out = True

@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from litellm_parallel_limits.events import (
+    Denied,
     Event,
     InvalidLimit,
     LookUpFailed,
@@ -24,6 +25,7 @@ from litellm_parallel_limits.limits import Admitted, Limit, Refused
 PREFIX = "litellm_parallel_limits_"
 
 ADMITTED, WOULD_REFUSE, REFUSED = "admitted", "would_refuse", "refused"
+STORE_UNAVAILABLE = "store_unavailable"
 """Outcomes, beside the reasons of other refusals."""
 
 HELD_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
@@ -96,16 +98,20 @@ class Metrics:
         match event:
             case Admitted():
                 self._admitted(event)
-            case Refused(limit, in_flight, reason):
+            case Refused(limit, in_flight, reason) if not _is_tried(limit):
                 self._of(limit).count(REFUSED if reason == "limit" else reason)
-                self._of(limit).utilization.observe(_share(limit, in_flight))
+                if reason != STORE_UNAVAILABLE:
+                    self._of(limit).utilization.observe(_share(limit, in_flight))
+            case Denied(limit):
+                self._of(limit).count(STORE_UNAVAILABLE)
             case Released(lease, seconds):
                 for limit in lease.limits:
                     self._of(limit).in_flight.dec()
-                    self._of(limit).held.observe(seconds)
-            case WaitBegan(limit):
+                    if not _is_tried(limit):
+                        self._of(limit).held.observe(seconds)
+            case WaitBegan(limit) if not _is_tried(limit):
                 self._of(limit).waiting.inc()
-            case WaitEnded(limit, seconds, outcome):
+            case WaitEnded(limit, seconds, outcome) if not _is_tried(limit):
                 self._of(limit).waiting.dec()
                 self.waited.labels(limit.scope.limit, outcome).observe(seconds)
             case _:
@@ -115,9 +121,10 @@ class Metrics:
         overrun = {limit.scope.limit for limit, _ in admitted.overrun}
         for limit, count in admitted.counts():
             series = self._of(limit)
-            series.count(WOULD_REFUSE if limit.scope.limit in overrun else ADMITTED)
             series.in_flight.inc()
-            series.utilization.observe(_share(limit, count))
+            if not _is_tried(limit):
+                series.count(WOULD_REFUSE if limit.scope.limit in overrun else ADMITTED)
+                series.utilization.observe(_share(limit, count))
 
     def _trouble(self, event: Event) -> None:
         match event:
@@ -146,6 +153,11 @@ class Metrics:
 def metrics() -> Metrics:
     """Return the metrics of this process: a registry takes each name once."""
     return Metrics()
+
+
+def _is_tried(limit: Limit) -> bool:
+    """Whether a request takes slots in several of its scopes to use one: they are no count of requests."""
+    return any(kind == "deployment" for kind, _ in limit.scope.identities)
 
 
 def _share(limit: Limit, count: int) -> float:

@@ -85,25 +85,28 @@ class Routing:
         Where none has, look again when others have chosen, and keep one only: of several that look together
         the first would else have the room of all.
         """
-        attempt = _this_task()
-        beside_others = self._gate.is_beside_others
-        with self._undecided.looking(attempt, limits.keys(), beside_others=beside_others) as look:
-            refused = await self._take(holder, asked, limits)
-            room: AbstractSet[str] = limits.keys() - refused.keys()
-            self._undecided.found(attempt, room)
-            for _ in range(1, LOOKS):
-                if room or not await self._undecided.may_have_room(attempt, look):
-                    break
+        attempt, beside_others = _this_task(), self._gate.is_beside_others
+        try:
+            with self._undecided.looking(attempt, limits.keys(), beside_others=beside_others) as look:
                 refused = await self._take(holder, asked, limits)
-                room = self._keep_one(holder, limits.keys() - refused.keys())
+                room: AbstractSet[str] = limits.keys() - refused.keys()
+                self._undecided.found(attempt, room)
+                for _ in range(1, LOOKS):
+                    if room or not await self._undecided.may_have_room(attempt, look):
+                        break
+                    refused = await self._take(holder, asked, limits)
+                    room = self._keep_one(holder, limits.keys() - refused.keys())
+        except BaseException:
+            self._end(holder, attempt)
+            raise
         return room or min(refused.values(), key=_seconds)
 
     def _keep_one(self, holder: Holder, room: AbstractSet[str]) -> AbstractSet[str]:
         attempt = _this_task()
-        kept = frozenset(random.sample(sorted(room), 1) if room else ())
-        held = holder.attempts[attempt]
-        holder.attempts[attempt] = {one: held[one] for one in kept}
-        _drop(holder, {one: held[one] for one in room - kept})
+        kept = frozenset(random.sample(sorted(room), min(1, len(room))))
+        held = holder.attempts.get(attempt, {})
+        holder.attempts[attempt] = {one: held.get(one) for one in kept}
+        _drop(holder, {one: held.get(one) for one in room - kept})
         self._undecided.found(attempt, kept)
         self._undecided.gave_back(room - kept)
         return kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,11 +29,12 @@ CHOICE_SECONDS = 1.0
 class Look:
     """A request's look at deployments, and whether something was given back there since it began.
 
-    There are `more` to come in any case.
+    There are `more` to come in any case, but none that begins after the moment `until`.
     """
 
     at: AbstractSet[str]
     more: int
+    until: float
     is_out_of_date: bool = False
 
 
@@ -41,7 +42,8 @@ class Undecided:
     """The requests of a worker that hold, or soon may, a slot in more deployments than they will call."""
 
     def __init__(self) -> None:
-        self._among: WeakKeyDictionary[Owner, AbstractSet[str]] = WeakKeyDictionary()
+        self._looking: WeakKeyDictionary[Owner, AbstractSet[str]] = WeakKeyDictionary()
+        self._holding: WeakKeyDictionary[Owner, AbstractSet[str]] = WeakKeyDictionary()
         self._looks: set[Look] = set()
         self._changed = asyncio.Event()
 
@@ -50,31 +52,31 @@ class Undecided:
         self, attempt: Owner, deployments: AbstractSet[str], *, beside_others: bool
     ) -> Iterator[Look]:
         """While `attempt` looks at these deployments, maybe beside other workers, it soon may hold any."""
-        look = Look(deployments, LOOKS_FOR_OTHERS if beside_others and len(deployments) > 1 else 0)
+        more = LOOKS_FOR_OTHERS if beside_others and len(deployments) > 1 else 0
+        look = Look(deployments, more, time.monotonic() + CHOICE_SECONDS)
         self._looks.add(look)
-        self._among[attempt] = deployments
+        self._looking[attempt] = deployments
         try:
             yield look
-        except BaseException:
-            self.decided(attempt)
-            raise
         finally:
             self._looks.discard(look)
+            self._looking.pop(attempt, None)
 
     def found(self, attempt: Owner, room: AbstractSet[str]) -> None:
         """Note where `attempt` holds a slot by now: of one only it will give nothing back."""
+        self._looking.pop(attempt, None)
         if len(room) > 1:
-            self._among[attempt] = room
-        else:
-            self._among.pop(attempt, None)
-            self._wake()
+            self._holding[attempt] = room
+        self._wake()
 
     def decided(self, attempt: Owner) -> None:
         """Let the others look at what `attempt` has given back."""
-        self.gave_back(self._among.pop(attempt, ()))
+        self.gave_back(self._holding.pop(attempt, ()))
 
     def gave_back(self, deployments: Collection[str]) -> None:
         """Let those look again that look at one of these deployments."""
+        if not deployments:
+            return
         for look in self._looks:
             if not look.at.isdisjoint(deployments):
                 look.is_out_of_date = True
@@ -82,23 +84,40 @@ class Undecided:
 
     async def may_have_room(self, attempt: Owner, look: Look) -> bool:
         """Wait until it is time to look again, and return True; False if nobody chooses who may make room."""
-        ends = time.monotonic() + (LOOK_SECONDS if look.more else CHOICE_SECONDS)
-        while not look.is_out_of_date and time.monotonic() < ends:
-            if not (look.more or self._is_chosen_from(look.at)):
-                return False
-            with suppress(TimeoutError, asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), LOOK_SECONDS)
-        if not (look.more or look.is_out_of_date):
+        if len(look.at) == 1 or time.monotonic() >= look.until:
             return False
-        look.more -= look.more > 0 and not look.is_out_of_date
+        if look.more:
+            await self._change(look, LOOK_SECONDS)
+            look.more -= not look.is_out_of_date
+        elif not await self._others_chose(look):
+            return False
         look.is_out_of_date = False
-        self._among[attempt] = look.at
+        self._looking[attempt] = look.at
         return True
 
-    def _is_chosen_from(self, deployments: AbstractSet[str]) -> bool:
-        return any(not among.isdisjoint(deployments) for among in self._among.values())
+    async def _others_chose(self, look: Look) -> bool:
+        """Wait for those that hold, or are about to; who is gone without a word has given back as well."""
+        held_before = False
+        while not look.is_out_of_date:
+            is_held = _overlaps(self._holding, look.at)
+            if held_before and not is_held:
+                return True
+            if time.monotonic() >= look.until or not (is_held or _overlaps(self._looking, look.at)):
+                return False
+            held_before = is_held
+            await self._change(look, LOOK_SECONDS)
+        return True
+
+    async def _change(self, look: Look, seconds: float) -> None:
+        if not look.is_out_of_date:
+            with suppress(TimeoutError, asyncio.TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), seconds)
 
     def _wake(self) -> None:
         if self._looks:
             self._changed.set()
             self._changed = asyncio.Event()
+
+
+def _overlaps(among: Mapping[Owner, AbstractSet[str]], deployments: AbstractSet[str]) -> bool:
+    return any(not ids.isdisjoint(deployments) for ids in among.values())

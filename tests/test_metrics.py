@@ -22,6 +22,7 @@ from litellm_parallel_limits.limits import Limit, Refused
 from litellm_parallel_limits.metrics import Metrics
 from litellm_parallel_limits.stores.memory import MemoryStore
 from tests.samples import limit, observed
+from tests.slots import of_deployment
 
 TTL = 30.0
 
@@ -95,6 +96,18 @@ async def test_utilization_is_that_which_a_request_met(scrape: Scrape) -> None:
     for most, count in (("0.25", 1), ("0.5", 2), ("0.75", 3), ("0.99", 3), ("1.0", 4)):
         assert scrape.value("limit_utilization_bucket", limit="team", le=most) == count
     assert scrape.value("limit_utilization_bucket", limit="closed", le="0.99") == 0
+
+
+async def test_deployments_that_are_only_tried_are_no_requests(scrape: Scrape) -> None:
+    """Of what a request holds until the router has chosen only the gauge tells."""
+    permit = await scrape.admit(of_deployment("a"))
+    assert isinstance(permit, Permit)
+    assert isinstance(await scrape.admit(of_deployment("a")), Refused)
+    assert scrape.value("in_flight", limit="deployment") == 1
+    permit.release()
+    assert scrape.value("in_flight", limit="deployment") == 0
+    assert scrape.value("admissions_total", limit="deployment", outcome="admitted") is None
+    assert scrape.value("held_seconds_count", limit="deployment") == 0
 
 
 def test_waiting_is_counted_and_timed(scrape: Scrape) -> None:

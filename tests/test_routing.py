@@ -188,6 +188,35 @@ async def test_router_that_never_chooses_is_not_waited_for(
     stuck.cancel()
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_request_that_ends_before_the_choice_leaves_its_room_to_others(
+    slots: Slots, *, is_cancelled: bool
+) -> None:
+    """Who waits for a request for which the router never chose has what that held when it is over."""
+    holder, over = request(), asyncio.Event()
+
+    async def other() -> None:
+        try:
+            await with_room(slots, holder, ASKED, [A, B])
+            await over.wait()
+        finally:
+            holder.close()
+
+    task = asyncio.create_task(other())
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(with_room(slots, request(), ASKED, [A, B]))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    if is_cancelled:
+        task.cancel()
+    over.set()
+    with suppress(asyncio.CancelledError):
+        await task
+    del task
+    assert len(ids(await waiting)) == 1
+
+
 async def test_chosen_deployment_is_held_and_no_other(slots: Slots) -> None:
     """When the router has chosen, the slots in the other deployments are given back."""
     holder = request()

@@ -61,6 +61,11 @@ async def test_killed_workers_give_their_slots_back(host_proxy: Proxy, provider:
     assert (await burst(host_proxy, provider, [Ask(one)] * 8)).held == 4
 
 
+def test_a_worker_alone_counts_in_memory(memory_proxy: Proxy) -> None:
+    """A proxy of one worker needs no file."""
+    assert memory_proxy.status()["store"] == "memory"
+
+
 def answers(proxy: Proxy) -> bool:
     """Whether a worker of the proxy is there."""
     try:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import context, forkserver, get_context
+from multiprocessing import context, forkserver, get_context, process
 from pathlib import Path
 from unittest import mock
 
@@ -39,9 +39,9 @@ class WarmProcess:
             target=_serve, args=(arguments, folder, env, log)
         )
         child.start()
-        process = cls(child, ["litellm", *arguments])
-        atexit.register(process.kill)  # or what is left over is waited for
-        return process
+        started = cls(child, ["litellm", *arguments])
+        atexit.register(started.kill)  # or what is left over is waited for
+        return started
 
     @property
     def pid(self) -> int:
@@ -97,6 +97,7 @@ def _serve(arguments: Sequence[str], folder: Path, env: Mapping[str, str], log: 
     os.environ.clear()
     os.environ.update(env)
     random.seed()
+    vars(process)["_parent_process"] = None  # or it would pass for one of several workers of its parent
     sys.path.insert(0, "")
     sys.argv = ["litellm", *arguments]
     from litellm import run_server  # noqa: PLC0415 (there)
