@@ -149,6 +149,7 @@ class Holder:
     def close(self) -> None:
         """Give back what is held, now and from now on."""
         self._closed = True
+        self.attempts.clear()  # their tasks may be waited for
         while self._permits:
             permit, _ = self._permits.pop()
             permit.release()
