@@ -22,6 +22,9 @@ from tests.rig.redis_server import RedisServer
 
 KEEP_ALIVE = {"sse_keepalive_ping_interval_seconds": 0.2}
 
+UNFORKED: Mapping[str, str] = {}
+"""Of proxies that break off hundreds of answers: in forked ones the garbage collector of Python crashes."""
+
 StartProxy = Callable[..., Proxy]
 
 
@@ -77,25 +80,25 @@ def start_proxy(provider: Provider, folder: Callable[[str], Path]) -> Iterator[S
 @pytest.fixture(scope="session")
 def memory_proxy(start_proxy: StartProxy) -> Proxy:
     """A proxy without Redis."""
-    return start_proxy()
+    return start_proxy(env=UNFORKED)
 
 
 @pytest.fixture(scope="session")
 def redis_proxy(start_proxy: StartProxy, redis_server: RedisServer) -> Proxy:
     """A proxy with Redis."""
-    return start_proxy(redis_port=redis_server.port)
+    return start_proxy(redis_port=redis_server.port, env=UNFORKED)
 
 
 @pytest.fixture(scope="session")
 def memory_keepalive_proxy(start_proxy: StartProxy) -> Proxy:
     """A proxy without Redis, which opens streams before the provider answers."""
-    return start_proxy(litellm_settings=KEEP_ALIVE)
+    return start_proxy(litellm_settings=KEEP_ALIVE, env=UNFORKED)
 
 
 @pytest.fixture(scope="session")
 def redis_keepalive_proxy(start_proxy: StartProxy, redis_server: RedisServer) -> Proxy:
     """A proxy with Redis, which opens streams before the provider answers."""
-    return start_proxy(redis_port=redis_server.port, litellm_settings=KEEP_ALIVE)
+    return start_proxy(redis_port=redis_server.port, litellm_settings=KEEP_ALIVE, env=UNFORKED)
 
 
 @pytest.fixture(params=[pytest.param("memory", marks=pytest.mark.versions), "redis"], scope="session")

@@ -24,6 +24,7 @@ import pytest
 from tests.conftest import StartProxy
 from tests.rig.config import Config, config, deployment
 from tests.rig.identities import caller, key
+from tests.rig.litellm_version import FAILED_TRIES, needs
 from tests.rig.polling import until
 from tests.rig.process import StartError
 from tests.rig.provider import Provider
@@ -333,6 +334,7 @@ async def test_a_full_deployment_is_not_set_aside(
 # Retries
 
 
+@needs(FAILED_TRIES)
 async def test_a_retry_is_counted_where_it_lands(
     routing_proxy: Proxy, provider: Provider, redis_server: RedisServer
 ) -> None:
@@ -349,6 +351,7 @@ async def test_a_retry_is_counted_where_it_lands(
         assert_refused(await second.send(routing_proxy))
 
 
+@needs(FAILED_TRIES)
 async def test_a_failed_try_gives_its_slot_to_the_next(routing_proxy: Proxy, provider: Provider) -> None:
     """A deployment of room for one that answers 500 is tried three times by one request.
 

@@ -59,6 +59,7 @@ RESPONSES_CACHE = Ability("1.90", "answers of /v1/responses are cached")
 MESSAGES_CACHE = Ability("1.106", "answers of /v1/messages are cached")
 MESSAGES_TIME_OUT = Ability("1.106", "/v1/messages heeds a model's time-out")
 BROKEN_OFF = Ability("1.106", "a client is told where the provider breaks its answer off")
+FAILED_TRIES = Ability("1.106", "a plugin is told of a deployment's try that failed")
 FALLBACKS = Ability("1.106", "a model that is full is answered for by its fallbacks")
 MESSAGES_ERRORS = Ability("1.106", "/v1/messages refuses in Anthropic's shape")
 
