@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import get_args
 
@@ -29,6 +29,12 @@ class BuiltIn:
 
         A source with a bad value has none, and `on_invalid` is told its name.
         """
+        return next((number for _, number in self.numbers(call, one, on_invalid)), None)
+
+    def numbers(
+        self, call: Call, one: Identity, on_invalid: Callable[[str], None]
+    ) -> Iterator[tuple[Source, int]]:
+        """Yield each source that has a number for `one`, the first of which holds, with it."""
         for source in self.sources:
             try:
                 number = self._number(source, call, one)
@@ -36,8 +42,7 @@ class BuiltIn:
                 on_invalid(f"{self.name}: {source}")
             else:
                 if number is not None:
-                    return number
-        return None
+                    yield source, number
 
     def _number(self, source: Source, call: Call, one: Identity) -> int | None:
         match self.by[-1]:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 from litellm.integrations.custom_logger import CustomLogger
 from litellm.proxy import proxy_server
 
-from litellm_parallel_limits import native_field, status
+from litellm_parallel_limits import native_field
 from litellm_parallel_limits.admission import Admission
+from litellm_parallel_limits.asker import asker
 from litellm_parallel_limits.built_in import wanted_records
+from litellm_parallel_limits.calls import calls
 from litellm_parallel_limits.errors import ConfigurationError
 from litellm_parallel_limits.events import Event, InvalidLimit, StoreAnswered
+from litellm_parallel_limits.explain import Explanation, explain
 from litellm_parallel_limits.gate import Gate
+from litellm_parallel_limits.history import History
 from litellm_parallel_limits.hold_times import HoldTimes
 from litellm_parallel_limits.limiter import Limiter
 from litellm_parallel_limits.live import LivePolicy, section
@@ -24,6 +29,8 @@ from litellm_parallel_limits.logs import Log, logger
 from litellm_parallel_limits.look_ups import look_ups
 from litellm_parallel_limits.middleware import HolderMiddleware
 from litellm_parallel_limits.model_info import SECTION
+from litellm_parallel_limits.overview import Overview
+from litellm_parallel_limits.page_routes import page
 from litellm_parallel_limits.plugin import ParallelLimits
 from litellm_parallel_limits.records import Found, Records
 from litellm_parallel_limits.renewal import renewed
@@ -53,7 +60,8 @@ def build() -> CustomLogger:
     check(settings, config, os.environ)
     proxy = _Proxy(settings, _metrics(config))
     _wrap(proxy_server.app)
-    proxy_server.app.include_router(router(proxy.status))
+    proxy_server.app.include_router(router(proxy.overview, proxy.explain))
+    proxy_server.app.include_router(page())
     return proxy.plugin
 
 
@@ -78,7 +86,9 @@ class _Proxy:
         self._settings = settings
         self._hold_times = HoldTimes()
         self._metrics = metrics
-        self._observers: tuple[Callable[[Event], None], ...] = (self._hold_times, Log())
+        history = History(lambda: self.limiter)
+        self.overview = Overview(lambda: self.limiter, history, ttl=settings.lease_ttl)
+        self._observers: tuple[Callable[[Event], None], ...] = (self._hold_times, Log(), history)
         if metrics is not None:
             self._observers += (metrics,)
         self._records = Records(observer=self._observe)
@@ -111,13 +121,15 @@ class _Proxy:
             observer=self._observe,
         )
 
-    async def status(self) -> status.Document:
-        """Return what is in flight."""
-        return status.document(
-            await self.limiter.snapshot(),
-            store=self.limiter.store.name,
-            ttl=self._settings.lease_ttl,
-        )
+    async def explain(
+        self, model: str, tags: Sequence[str], parties: Mapping[str, str | None]
+    ) -> Explanation:
+        """Return which limits a request for `model` of these parties meets. Raises TooManyLimitsError."""
+        auth = await asker(proxy_server, **parties)
+        self._take_over(auth)
+        known, *_ = calls(auth, {"model": model, "tags": list(tags)}, "", proxy_server.llm_router)
+        found = await self._look_up(auth, [known])
+        return explain(self._policy(), replace(known, records={**known.records, **found}), model)
 
     def _take_over(self, auth: Any) -> None:
         if self._policy().takes_over_key_limit:

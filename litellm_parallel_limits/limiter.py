@@ -6,7 +6,8 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
@@ -32,10 +33,24 @@ STEADY_SECONDS = 10.0
 CAUTION_SECONDS = 2 * PROBE_SECONDS
 """After an outage in which other workers may not have told the store yet what they admitted alone."""
 
-
 HAND_BACK_SECONDS = 0.05
 """For which a client waits for the end of its answer at most, until others can have its slots: far longer
 than a call of Redis takes, and too short to be noticed."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a worker is.
+
+    The seconds that the store took to answer, for which it has been out, and since the last heartbeat, each
+    None where there is none; and for how many requests slots are held, and how many wait.
+    """
+
+    store_seconds: float | None
+    degraded_seconds: float | None
+    heartbeat_seconds: float | None
+    in_flight: int
+    waiting: int
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +98,7 @@ class Limiter:
         self.store = store
         self._interval = ttl / RENEWALS_PER_TTL
         self._timeout = timeout
-        self._worker = worker
+        self.worker = worker
         self._observer = observer
         self._clock = clock
         self._held: dict[str, tuple[Lease, float]] = {}
@@ -96,11 +111,34 @@ class Limiter:
         self._recovered_at = -math.inf
         self._probe_seconds = PROBE_SECONDS
         self._degraded = False
+        self._degraded_since = -math.inf
 
     @property
     def degraded(self) -> bool:
         """Whether the store is out: it failed, and has not been told since what is held."""
         return self._degraded
+
+    def held(self) -> tuple[int, Mapping[str, int]]:
+        """Return how many leases this worker holds, and how many slots by the name of the limit."""
+        leases = (lease for lease, _ in self._held.values())
+        return len(self._held), Counter(limit.scope.limit for lease in leases for limit in lease.limits)
+
+    async def state(self) -> State:
+        """Return how this worker is; the store is asked for that, unless it is known to be out."""
+        began = self._clock()
+        if not self._degraded:
+            try:
+                await in_time(self.store.told(), self._timeout)
+            except (StoreError, TimeoutError):
+                await self._beat_once()  # tells whether it is out
+        now = self._clock()
+        return State(
+            store_seconds=None if self._degraded else now - began,
+            degraded_seconds=now - self._degraded_since if self._degraded else None,
+            heartbeat_seconds=now - self._beaten_at if self._held or self._room else None,
+            in_flight=len(self._held),
+            waiting=len(self._room),
+        )
 
     async def admit(
         self, limits: Sequence[Limit], *, model: str = "", wish: Wish | None = None
@@ -207,7 +245,7 @@ class Limiter:
             return await self.store.acquire(lease)
 
     def _new_lease(self, limits: Sequence[Limit], model: str) -> Lease:
-        return Lease(secrets.token_hex(8), tuple(limits), self._worker, model, self.store.now_ms())
+        return Lease(secrets.token_hex(8), tuple(limits), self.worker, model, self.store.now_ms())
 
     def _permit(self, admitted: Admitted) -> Permit:
         self._held[admitted.lease.id] = (admitted.lease, self._clock())
@@ -272,6 +310,7 @@ class Limiter:
     def _go_on_alone(self) -> None:
         if not self._degraded:
             self._degraded = True
+            self._degraded_since = self._clock()
             is_again = self._clock() - self._recovered_at < STEADY_SECONDS
             later = min(2 * self._probe_seconds, max(PROBE_SECONDS, self._interval))
             self._probe_seconds = later if is_again else PROBE_SECONDS

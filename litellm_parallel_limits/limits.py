@@ -43,6 +43,11 @@ class Scope:
         parts = (f"{dimension}={_quoted(identity)}" for dimension, identity in self.identities)
         object.__setattr__(self, "key", ";".join((self.limit, *parts)))
 
+    @property
+    def is_tried(self) -> bool:
+        """Whether a request takes slots in several of its kind to use one: they count no requests."""
+        return any(dimension == "deployment" for dimension, _ in self.identities)
+
     @classmethod
     def parse(cls, key: str) -> Scope:
         """Return the scope of a `key`; an identity that was too long comes back as `*` and its hash."""

@@ -40,7 +40,7 @@ def look_ups(auth: Any, call: Call, wanted: frozenset[Record], proxy: Any) -> di
     `proxy` is LiteLLM's `proxy_server` module. Each goes through the look-up that LiteLLM's own
     authentication uses, and so through its cache; where LiteLLM has no database, no further than that.
     """
-    ask = partial(_ask, proxy)
+    ask = partial(ask_litellm, proxy)
     user: Any = getattr(auth, "user_id", None)
     team: Any = getattr(auth, "team_id", None)
     organization: Any = getattr(auth, "org_id", None)
@@ -129,7 +129,9 @@ def _number(row: Any) -> Mapping[str, object]:
     return {NUMBER: row.get(NUMBER) if isinstance(row, Mapping) else getattr(row, NUMBER, None)}
 
 
-async def _ask(proxy: Any, name: str, failures: list[Exception] | None = None, **wanted: object) -> Any:
+async def ask_litellm(
+    proxy: Any, name: str, failures: list[Exception] | None = None, **wanted: object
+) -> Any:
     """Call LiteLLM's look-up `name`; None where this version has none, or nothing is there.
 
     Failures of the database are noted in `failures`, and raised where nothing was found. Raises

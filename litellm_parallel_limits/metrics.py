@@ -98,7 +98,7 @@ class Metrics:
         match event:
             case Admitted():
                 self._admitted(event)
-            case Refused(limit, in_flight, reason) if not _is_tried(limit):
+            case Refused(limit, in_flight, reason) if not limit.scope.is_tried:
                 self._of(limit).count(REFUSED if reason == "limit" else reason)
                 if reason != STORE_UNAVAILABLE:
                     self._of(limit).utilization.observe(_share(limit, in_flight))
@@ -107,11 +107,11 @@ class Metrics:
             case Released(lease, seconds):
                 for limit in lease.limits:
                     self._of(limit).in_flight.dec()
-                    if not _is_tried(limit):
+                    if not limit.scope.is_tried:
                         self._of(limit).held.observe(seconds)
-            case WaitBegan(limit) if not _is_tried(limit):
+            case WaitBegan(limit) if not limit.scope.is_tried:
                 self._of(limit).waiting.inc()
-            case WaitEnded(limit, seconds, outcome) if not _is_tried(limit):
+            case WaitEnded(limit, seconds, outcome) if not limit.scope.is_tried:
                 self._of(limit).waiting.dec()
                 self.waited.labels(limit.scope.limit, outcome).observe(seconds)
             case _:
@@ -122,7 +122,7 @@ class Metrics:
         for limit, count in admitted.counts():
             series = self._of(limit)
             series.in_flight.inc()
-            if not _is_tried(limit):
+            if not limit.scope.is_tried:
                 series.count(WOULD_REFUSE if limit.scope.limit in overrun else ADMITTED)
                 series.utilization.observe(_share(limit, count))
 
@@ -153,11 +153,6 @@ class Metrics:
 def metrics() -> Metrics:
     """Return the metrics of this process: a registry takes each name once."""
     return Metrics()
-
-
-def _is_tried(limit: Limit) -> bool:
-    """Whether a request takes slots in several of its scopes to use one: they are no count of requests."""
-    return any(kind == "deployment" for kind, _ in limit.scope.identities)
 
 
 def _share(limit: Limit, count: int) -> float:

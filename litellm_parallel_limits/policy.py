@@ -32,17 +32,18 @@ class OperatorLimit:
 
     def met(self, call: Call) -> Iterator[tuple[Identity, ...]]:
         """Yield the identities, one for each of `by`, of every count that `call` stands in."""
-        about = {dimension: self._about(dimension, call) for dimension in self._dimensions()}
+        about = {dimension: self.about(dimension, call) for dimension in self.dimensions()}
         if all(about.values()):
             yield from product(*(about[dimension] for dimension in self.by))
 
-    def _dimensions(self) -> Iterator[Dimension]:
+    def dimensions(self) -> Iterator[Dimension]:
+        """Yield what a call must have to meet this limit."""
         yield from self.where
         yield from self.by
         if self.models:
             yield "model"
 
-    def _about(self, dimension: Dimension, call: Call) -> tuple[Identity, ...]:
+    def about(self, dimension: Dimension, call: Call) -> tuple[Identity, ...]:
         """Return those of the call in `dimension` that this limit is about."""
         patterns = [self.where[dimension]] if dimension in self.where else []
         if dimension == "model" and self.models:

@@ -72,9 +72,9 @@ class WaitingRoom:
         self._stir: asyncio.Future[None] | None = None
         self._news: asyncio.Future[None] | None = None
 
-    def __bool__(self) -> bool:
-        """Whether anybody waits."""
-        return bool(self._turns or self._outside)
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._turns) + self._outside.total()
 
     def lose(self, error: StoreError) -> None:
         """Let those that wait in the store know that it does not tell them anything any more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from litellm_parallel_limits.errors import StoreError
 from litellm_parallel_limits.limits import Answer, Lease
@@ -45,6 +45,11 @@ class FaultyStore(MemoryStore):
         """Return what is held, as long as the store is not out."""
         await self._answer()
         return await super().snapshot()
+
+    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
+        """Add to what was noted, as long as the store is not out."""
+        await self._answer()
+        await super().note(step, amounts)
 
     async def _answer(self) -> None:
         if self.silent:

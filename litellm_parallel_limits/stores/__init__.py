@@ -8,6 +8,9 @@ from typing import Protocol
 
 from litellm_parallel_limits.limits import Answer, Lease, Limit, Patience, Scope, Waiting
 
+HISTORY_SECONDS = 960
+"""For which what workers note is kept: a quarter of an hour, and a minute for late readers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Holding:
@@ -119,4 +122,12 @@ class Store(Protocol):
         For an admin: who holds such a slot goes on, and is no longer counted there, however often it
         renews its lease. With neither named nothing is freed.
         """
+        ...
+
+    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
+        """Add `amounts` to what all workers have noted in a `step` of time; kept for HISTORY_SECONDS."""
+        ...
+
+    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
+        """Return the sums of what was noted in each of `steps`."""
         ...

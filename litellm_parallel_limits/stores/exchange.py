@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -109,6 +109,14 @@ class Backend(Protocol):
 
     async def free(self, scopes: Sequence[Scope], lease: str | None) -> int:
         """Free the slots in `scopes`, of `lease` only if one is named, and return how many there were."""
+        ...
+
+    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
+        """Add `amounts` to what was noted in a `step` of time."""
+        ...
+
+    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
+        """Return the sums of what was noted in each of `steps`."""
         ...
 
 

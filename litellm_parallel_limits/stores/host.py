@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Scope
-from litellm_parallel_limits.stores import Holding, line
+from litellm_parallel_limits.stores import HISTORY_SECONDS, Holding, line
 from litellm_parallel_limits.stores.admit import admit
 from litellm_parallel_limits.stores.bells import Bells
 from litellm_parallel_limits.stores.exchange import (
@@ -38,6 +38,7 @@ _TABLES = {
     "workers_1": "(worker TEXT PRIMARY KEY, number INT, deadline INT) WITHOUT ROWID",
     "epochs_1": "(epoch INT, called INT)",
     "grants_1": "(worker TEXT, id TEXT, apart INT, counts TEXT)",
+    "notes_1": "(step INT, name TEXT, amount INT, deadline INT, PRIMARY KEY (step, name)) WITHOUT ROWID",
 }
 """Who changes a table gives it the next number: workers of an older version may use the file as well."""
 
@@ -101,6 +102,14 @@ class HostBackend:
     async def free(self, scopes: Sequence[Scope], lease: str | None) -> int:
         """Free the slots in `scopes`, of `lease` only if one is named, and return how many there were."""
         return await self._run(lambda work: work.free(scopes, lease))
+
+    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
+        """Add `amounts` to what was noted in a `step` of time."""
+        await self._run(lambda work: work.note(step, amounts))
+
+    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
+        """Return the sums of what was noted in each of `steps`."""
+        return await self._run(lambda work: [work.noted(step) for step in steps])
 
     async def close(self) -> None:
         """Close the file."""
@@ -312,6 +321,23 @@ class _Work:
             "WHERE NOT freed AND deadline >= :now"
         )
         return [Holding(Scope.parse(scope), *rest) for scope, *rest in rows]
+
+    def note(self, step: int, amounts: Mapping[str, int]) -> None:
+        """Add `amounts` to what was noted in a `step` of time."""
+        self._do("DELETE FROM notes_1 WHERE deadline < :now")
+        for name, amount in amounts.items():
+            self._do(
+                "INSERT INTO notes_1 VALUES (:step, :name, :amount, :now + :kept) "
+                "ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
+                step=step,
+                name=name,
+                amount=amount,
+                kept=HISTORY_SECONDS * 1000,
+            )
+
+    def noted(self, step: int) -> Mapping[str, int]:
+        """Return the sums of what was noted in a `step` of time."""
+        return dict(self._do("SELECT name, amount FROM notes_1 WHERE step = :step", step=step).fetchall())
 
     def _forget(self) -> None:
         for table in (*_TABLES, *line.TABLES):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Patience, Scope, Waiting
-from litellm_parallel_limits.stores import Holding, Snapshot
+from litellm_parallel_limits.stores import HISTORY_SECONDS, Holding, Snapshot
 from litellm_parallel_limits.stores.admit import admit, is_apart
 from litellm_parallel_limits.stores.exchange import Ask, Stands
 from litellm_parallel_limits.stores.line import Line, Ticks, create
@@ -45,6 +46,7 @@ class MemoryStore:
         # Within a place the slots stand in the order of their deadlines: all live equally long.
         self._places: dict[tuple[str, _Kind], dict[str, _Slot]] = {}
         self._waiting: dict[str, asyncio.Future[Admitted]] = {}
+        self._notes: dict[int, tuple[float, Counter[str]]] = {}
         self._ticks = Ticks(clock)
         self._waiters: sqlite3.Connection | None = None
 
@@ -115,6 +117,17 @@ class MemoryStore:
         if self._waiting:
             self._line([slot.limit.scope for slot in meant])
         return len(meant)
+
+    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
+        """Add `amounts` to what was noted in a `step` of time."""
+        now = self._clock()
+        self._notes = {of: note for of, note in self._notes.items() if note[0] > now}
+        _, sums = self._notes.setdefault(step, (now + HISTORY_SECONDS, Counter()))
+        sums.update(amounts)
+
+    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
+        """Return the sums of what was noted in each of `steps`."""
+        return [self._notes[step][1] if step in self._notes else {} for step in steps]
 
     def count(self, scope: Scope) -> int:
         """Return how many leases are compared with a limit of `scope`."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
 from litellm_parallel_limits.limits import LONGEST_WAIT_SECONDS, Answer, Lease, Limit, Scope
-from litellm_parallel_limits.stores import Holding
+from litellm_parallel_limits.stores import HISTORY_SECONDS, Holding
 from litellm_parallel_limits.stores.exchange import (
     Ask,
     Exchange,
@@ -28,6 +28,9 @@ ROOT = "{litellm_parallel_limits}"
 
 MOST_PLACES = 500
 """Keys looked at in one call: about 0.4 ms of Redis."""
+
+MOST_STEPS = 30
+"""Of what was noted, read in one call: each has a few dozen sums, seldom a hundred and more a worker."""
 
 LISTEN_MS = 500
 """For which one call waits to be told of turns: less than the time-out of its connection."""
@@ -104,9 +107,9 @@ class RedisBackend:
         self._ttl_ms = int(ttl * 1000)
         self._settling_ms = int(settling_seconds(ttl) * 1000)
         self._root = prefix + ROOT
-        self._run_exchange, self._run_snapshot, self._run_waiting, self._run_free = (
-            _script(client, *names)
-            for names in (("leases", "queue", "exchange"), ("snapshot",), ("waiting",), ("free",))
+        self._run_exchange = _script(client, "leases", "queue", "exchange")
+        self._run_snapshot, self._run_waiting, self._run_free, self._run_note, self._run_noted = (
+            _script(client, name) for name in ("snapshot", "waiting", "free", "note", "noted")
         )
 
     def now_ms(self) -> int:
@@ -160,6 +163,19 @@ class RedisBackend:
         keys += (self._key(kind, scope.key) for scope in scopes for kind in ("lease", "apart"))
         meant = _quoted([lease]) + ":" if lease else ""
         return int(await self._run_free(keys, (self._ttl_ms, meant, *(scope.key for scope in scopes))))
+
+    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
+        """Add `amounts` to what was noted in a `step` of time."""
+        pairs = (part for pair in amounts.items() for part in pair)
+        await self._run_note([self._key("noted", str(step))], (HISTORY_SECONDS * 1000, *pairs))
+
+    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
+        """Return the sums of what was noted in each of `steps`."""
+        found: list[Mapping[str, int]] = []
+        for start in range(0, len(steps), MOST_STEPS):
+            keys = [self._key("noted", str(step)) for step in steps[start : start + MOST_STEPS]]
+            found += (_sums(pairs) for pairs in await self._run_noted(keys, ()))
+        return found
 
     def _command(self, exchange: Exchange) -> _Command:
         keys = [self._key("workers"), self._key("scopes"), self._key("worker", exchange.worker)]
@@ -265,6 +281,11 @@ def _quoted(parts: Iterable[str]) -> str:
 def _holding(scope: str, member: str) -> Holding:
     id_, worker, started_ms, capacity, model = (unquote(part) for part in member.split(":"))
     return Holding(Scope.parse(scope), id_, worker, model, int(started_ms), int(capacity))
+
+
+def _sums(pairs: Sequence[bytes | str]) -> Mapping[str, int]:
+    """Return a hash as Lua gives it: fields and values by turns."""
+    return {_text(name): int(amount) for name, amount in zip(pairs[::2], pairs[1::2], strict=True)}
 
 
 def _text(value: bytes | str) -> str:

@@ -207,6 +207,14 @@ class SharedStore:
         await self.told()  # so that those that wait have their turns
         return freed
 
+    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
+        """Add `amounts` to what all workers have noted in a `step` of time."""
+        await self._ask(self._backend.note(step, amounts))
+
+    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
+        """Return the sums of what was noted in each of `steps`."""
+        return await self._ask(self._backend.noted(steps))
+
     def _send(self) -> None:
         if self._sending is None or self._sending.done():
             self._sending = start(self._send_all())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from litellm_parallel_limits.limits import Scope
@@ -51,6 +51,16 @@ class Timed:
         """Free the slots in `scopes`, of `lease` only if one is named."""
         with self._timing("free"):
             return await self._backend.free(scopes, lease)
+
+    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
+        """Add `amounts` to what was noted in a `step` of time."""
+        with self._timing("note"):
+            await self._backend.note(step, amounts)
+
+    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
+        """Return the sums of what was noted in each of `steps`."""
+        with self._timing("noted"):
+            return await self._backend.noted(steps)
 
     @contextmanager
     def _timing(self, operation: str) -> Iterator[None]:

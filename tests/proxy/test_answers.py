@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -12,7 +10,7 @@ import openai
 import pytest
 from anthropic import RateLimitError as AnthropicRateLimitError
 
-from tests.rig.burst import GATED, Ask
+from tests.rig.burst import Ask, one_in_flight
 from tests.rig.identities import caller, key
 from tests.rig.litellm_version import FALLBACKS, MESSAGES_ERRORS, needs
 from tests.rig.provider import Provider
@@ -27,19 +25,6 @@ STREAMED = [
     for stream in (False, True)
     if route.streams or not stream
 ]
-
-
-@asynccontextmanager
-async def one_in_flight(proxy: Proxy, provider: Provider, one: str) -> AsyncIterator[None]:
-    """Hold a request of the key `one` at the provider while the context lasts."""
-    holding = asyncio.create_task(Ask(one, GATED).send(proxy))
-    await provider.holds(1, caller=caller(one))
-    try:
-        yield
-    finally:
-        provider.open_gate(caller(one))
-        assert (await holding).status_code == 200
-        await proxy.settled()
 
 
 async def post(proxy: Proxy, one: str, route: Route, body: dict[str, Any]) -> httpx.Response:
@@ -168,25 +153,3 @@ async def test_a_refused_model_is_answered_by_its_fallback(proxy: Proxy, provide
     assert "x-parallel-limit-reason" not in answer.headers
     assert provider.count(model="ok", caller=caller(one)).total == 1
     await proxy.settled()
-
-
-async def test_only_admins_see_the_status(proxy: Proxy) -> None:
-    """What is in flight tells of others: a key that is no admin's is turned away."""
-    async with proxy.http(key(user_role="internal_user")) as client:
-        assert (await client.get("/parallel_limits/status")).status_code == 403
-
-
-async def test_the_status_tells_who_holds_what(proxy: Proxy, provider: Provider) -> None:
-    """Status shows each scope with its number and its holders, and a lease once in its total."""
-    one = key(user_id="ann", user_max_parallel_requests=4, metadata={"max_parallel_requests": 2})
-    async with one_in_flight(proxy, provider, one):
-        document = proxy.status()
-    scopes = {scope["name"]: scope for scope in document["scopes"]}
-    assert document["in_flight"] == 1
-    assert document["degraded"] is False
-    assert set(scopes) == {"api_key", "user"}
-    assert scopes["user"]["scope"] == {"user": "ann"}
-    assert (scopes["user"]["limit"], scopes["user"]["in_flight"], scopes["user"]["waiting"]) == (4, 1, 0)
-    [holder] = scopes["user"]["holders"]
-    assert holder.keys() == {"lease", "model", "worker", "age_seconds"}
-    assert holder["model"] == GATED

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,3 +69,15 @@ async def burst(proxy: Proxy, provider: Provider, asks: Sequence[Ask]) -> Burst:
     for name in callers:
         provider.open_gate(name)
     return Burst(await asyncio.gather(*sent), at_once)
+
+
+@asynccontextmanager
+async def one_in_flight(proxy: Proxy, provider: Provider, one: str) -> AsyncIterator[None]:
+    """Hold a request of the key `one` at the provider while the context lasts."""
+    holding = asyncio.create_task(Ask(one, GATED).send(proxy))
+    await provider.holds(1, caller=caller(one))
+    try:
+        yield
+    finally:
+        provider.open_gate(caller(one))
+        assert (await holding).status_code == httpx.codes.OK

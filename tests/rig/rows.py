@@ -12,6 +12,11 @@ Rows = dict[str, tuple[str, dict[str, Any]]]
 _BY = {"created_by": "admin", "updated_by": "admin"}
 
 
+def api_key(one: str, **fields: object) -> Rows:
+    """Return a key, by its hash."""
+    return {one: ("UserAPIKeyAuth", {"token": one, **fields})}
+
+
 def user(one: str, number: object = None, metadata: dict[str, Any] | None = None) -> Rows:
     """Return a user."""
     fields = {"user_id": one, "max_budget": None, "user_email": None, "max_parallel_requests": number}

@@ -52,6 +52,8 @@ class Watched:
         self.holdings = backend.holdings
         self.grants = backend.grants
         self.waiting = backend.waiting
+        self.note = backend.note
+        self.noted = backend.noted
         self._backend = backend
         self._history = history
 

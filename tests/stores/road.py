@@ -26,6 +26,8 @@ class Road:
         self.free = backend.free
         self.grants = backend.grants
         self.waiting = backend.waiting
+        self.note = backend.note
+        self.noted = backend.noted
         self.calls: list[Exchange] = []
         self.mishaps: deque[Mishap] = deque()
         self.usual: Mishap = arrived

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,6 +234,14 @@ class OneWorker:
         """Free slots."""
         return sum([await self._store.free(scope=scope, lease=lease) for scope in scopes])
 
+    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
+        """Add to what was noted."""
+        await self._store.note(step, amounts)
+
+    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
+        """Return what was noted."""
+        return await self._store.noted(steps)
+
 
 class InFile:
     """A file of one machine, which every worker opens for itself."""
@@ -303,7 +311,7 @@ class Later:
 
     def register_script(self, script: str) -> Callable[..., Awaitable[Any]]:
         """Return `script` as a callable."""
-        assert script.count(f"{TIME}\n") == 1
+        assert script.count(f"{TIME}\n") == script.count("redis.call('TIME'")
 
         def run(keys: Sequence[str], args: Sequence[str | int]) -> Awaitable[Any]:
             seconds, rest = divmod(self.ahead_ms, 1000)

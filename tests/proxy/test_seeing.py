@@ -1,15 +1,17 @@
-"""What LiteLLM's /metrics tells of the limits, over workers and proxies."""
+"""What is told of the limits, over workers and proxies: metrics, status and history."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from litellm_parallel_limits.history import STEP_SECONDS
 from tests.conftest import StartProxy
 from tests.rig.burst import Ask
 from tests.rig.config import CALLBACKS, deployment
@@ -87,6 +89,46 @@ async def test_a_scrape_tells_what_the_provider_holds(proxies: Sequence[Proxy], 
     assert scraped(proxies, "admissions_total", limit=POOL, outcome="refused") == CAPACITY
     assert scraped(proxies, "held_seconds_count", limit=POOL) == CAPACITY
     assert scraped(proxies, "store_seconds_count", operation="exchange") > 0
+
+
+async def test_every_worker_tells_what_all_hold(proxies: Sequence[Proxy], provider: Provider) -> None:
+    """Status and history are of all workers and proxies, whichever of them is asked."""
+    keys = [key() for _ in range(CAPACITY + 2)]
+    sent = [
+        asyncio.create_task(Ask(one, "measured").send(proxies[number % 2])) for number, one in enumerate(keys)
+    ]
+    await provider.holds(CAPACITY, model="gated:measured")
+    await until(lambda: sum(task.done() for task in sent) == 2, 20, lambda: sent)
+    for proxy in [*proxies] * 3:  # one of two workers answers
+        (pool,) = [scope for scope in proxy.status()["scopes"] if scope["name"] == POOL]
+        assert pool["in_flight"] == len(pool["holders"]) == CAPACITY
+        assert pool["utilization"] == 1
+        assert len({holder["worker"] for holder in pool["holders"]}) > 1
+    await until(lambda: refused_lately(proxies[1]) >= 2, 2 * STEP_SECONDS, proxies[1].status)
+
+    def tells_of_the_load() -> bool:
+        return all(CAPACITY in past(proxy)["limits"][POOL]["in_flight"] for proxy in proxies)
+
+    await until(tells_of_the_load, 3 * STEP_SECONDS, lambda: past(proxies[0])["limits"][POOL])
+    for one in keys:
+        provider.open_gate(caller(one))
+    assert {answer.status_code for answer in await asyncio.gather(*sent)} == {200, 429}
+    await proxies[0].settled()
+
+
+def refused_lately(proxy: Proxy) -> int:
+    """Return how many the pool has refused within a minute."""
+    (pool,) = [scope for scope in proxy.status()["scopes"] if scope["name"] == POOL]
+    number: int = pool["refused_lately"]
+    return number
+
+
+def past(proxy: Proxy) -> dict[str, Any]:
+    """Return the last quarter of an hour."""
+    headers = {"authorization": f"Bearer {admin_key()}"}
+    answer = httpx.get(f"{proxy.url}/parallel_limits/history", headers=headers, timeout=20, **PLAIN)
+    told: dict[str, Any] = answer.raise_for_status().json()
+    return told
 
 
 async def test_no_metric_names_a_caller(proxies: Sequence[Proxy], provider: Provider) -> None:

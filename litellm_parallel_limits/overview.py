@@ -1,0 +1,55 @@
+"""What is in flight over all workers, for those who look after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from litellm_parallel_limits.errors import StoreError
+from litellm_parallel_limits.health import Health, health
+from litellm_parallel_limits.history import History, Past, Refusals
+from litellm_parallel_limits.limiter import Limiter
+from litellm_parallel_limits.limits import Scope
+from litellm_parallel_limits.status import Status, View, scope_id, status
+
+
+class Overview:
+    """Shows what workers hold, and releases it.
+
+    `limiter` gives that of the worker which is asked, `ttl` is how many seconds its leases live.
+    """
+
+    def __init__(self, limiter: Callable[[], Limiter], history: History, *, ttl: float) -> None:
+        self._limiter = limiter
+        self._history = history
+        self._ttl = ttl
+
+    async def status(self, view: View) -> Status:
+        """Return what is in flight; while the store is out, in this worker."""
+        limiter = self._limiter()
+        snapshot = await limiter.snapshot()
+        refused: Mapping[Scope, Refusals] = {}
+        if snapshot.is_whole:
+            with suppress(StoreError):
+                refused = await self._history.refused_lately()
+        return status(snapshot, refused, view, store=limiter.store.name, ttl=self._ttl)
+
+    async def past(self) -> Past:
+        """Return what was in flight and refused lately. Raises StoreError."""
+        return await self._history.past()
+
+    async def release(self, *, scope: str | None, lease: str | None) -> int:
+        """Free a lease, the scope of an id, or the one in the other, and return how many slots there were.
+
+        Who held them goes on, and is no longer counted there. Raises StoreError.
+        """
+        store = self._limiter().store
+        if scope is None:
+            return await store.free(lease=lease)
+        scopes = {holding.scope for holding in (await store.snapshot()).holdings}
+        meant = next((one for one in scopes if scope_id(one) == scope), None)
+        return 0 if meant is None else await store.free(scope=meant, lease=lease)
+
+    async def health(self) -> Health:
+        """Return how this worker's limiter is."""
+        return await health(self._limiter())
