@@ -31,6 +31,7 @@ from litellm_parallel_limits.room import Line
 from litellm_parallel_limits.routing import Routing
 from litellm_parallel_limits.sources import Call, Identity
 from litellm_parallel_limits.tables import table
+from litellm_parallel_limits.tracing import trace
 
 LookUpRecords = Callable[[Any, Sequence[Call]], Awaitable[Found]]
 
@@ -101,6 +102,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             raise HTTPException(400, str(error)) from error
         except GoneError as error:
             raise HTTPException(CLIENT_CLOSED_REQUEST, str(error)) from error
+        trace(getattr(user_api_key_dict, "parent_otel_span", None), holder, refusal)
         if refusal is not None:
             raise _error(refusal)
 
@@ -110,7 +112,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         healthy_deployments: list[Any],
         messages: Any,  # noqa: ARG002 (LiteLLM's)
         request_kwargs: dict[str, Any] | None = None,
-        parent_otel_span: Any = None,  # noqa: ARG002 (LiteLLM's)
+        parent_otel_span: Any = None,
     ) -> list[Any]:
         """Return those deployments of `model` that have room, or raise the error that refuses the request."""
         holder = _open_holder()
@@ -122,6 +124,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             raise litellm.BadRequestError(str(error), model, llm_provider="") from error
         except GoneError as error:
             raise HTTPException(CLIENT_CLOSED_REQUEST, str(error)) from error
+        trace(parent_otel_span, holder, answer if isinstance(answer, Refusal) else None)
         if isinstance(answer, Refusal):
             announce(holder, holder.asked or STRANGER, answer.headers, refused=answer.status)
             holder.turned_away = _router_error(answer, model)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 
@@ -25,7 +28,7 @@ FAILED = StoreFailed("acquire", StoreError("no answer in 0.25 s"))
 
 def lines(caplog: pytest.LogCaptureFixture, *events: Event) -> list[tuple[str, str]]:
     """Return the level and text of each line that is written of these events."""
-    log = Log()
+    log = Log(later=lambda *_: None)
     for event in events:
         log(event)
     return [(record.levelname, record.getMessage()) for record in caplog.records]
@@ -62,18 +65,39 @@ def test_refusals_are_one_line_when_they_begin_and_one_when_they_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """However many requests a limit refuses, it is said once that it does, and once that it does no more."""
-    clock = Clock()
-    log = Log(clock)
+    clock, calls = Clock(), list[Callable[[], None]]()
+    log = Log(clock, lambda _, call: calls.append(call))
     for _ in range(5):
         log(Refused(limit("team", 40), 40))
-        log(Admitted(lease(limit("team", 40)), (40,)))
-    clock.advance(QUIET_SECONDS)
-    log(Admitted(lease(limit("other")), (1,)))
-    log(Admitted(lease(limit("team", 40)), (1,)))
-    assert [record.getMessage() for record in caplog.records] == [
-        "Parallel limits: 'team' refuses: 40 of 40 in flight for team=research",
-        "Parallel limits: 'team' refuses no more, after 5",
-    ]
+        clock.advance(1)
+    clock.advance(QUIET_SECONDS - 2)
+    calls.pop()()
+    clock.advance(1)
+    calls.pop()()
+    assert (calls, [record.getMessage() for record in caplog.records]) == (
+        [],
+        [
+            "Parallel limits: 'team' refuses: 40 of 40 in flight for team=research",
+            "Parallel limits: 'team' refuses no more, after 5",
+        ],
+    )
+
+
+async def test_end_of_refusals_is_told_by_the_clock(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody needs to ask for a limit once more for it to be said that it refuses no more."""
+    with mock.patch("litellm_parallel_limits.logs.QUIET_SECONDS", 0.05):
+        Log()(Refused(limit("team", 40), 40))
+        await asyncio.sleep(0.2)
+    assert caplog.records[-1].getMessage() == "Parallel limits: 'team' refuses no more, after 1"
+
+
+def test_lines_have_their_facts_as_fields(caplog: pytest.LogCaptureFixture) -> None:
+    """What a line says is there for programs as well."""
+    lines(caplog, Refused(limit("team", 40), 40), FAILED)
+    refuses, out = (vars(record) for record in caplog.records)
+    assert refuses.items() >= {"event": "refuses", "limit": "team", "in_flight": 40, "capacity": 40}.items()
+    assert refuses["scope"] == {"team": "research"}
+    assert out.items() >= {"event": "store_out", "operation": "acquire"}.items()
 
 
 def test_what_an_observed_limit_would_refuse_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -35,9 +36,9 @@ def proxies(start_proxy: StartProxy, provider: Provider, redis_server: RedisServ
         start_proxy(
             workers=workers,
             redis_port=redis_server.port,
-            callbacks=[*CALLBACKS, "prometheus"],
+            callbacks=[*CALLBACKS, "prometheus", "otel"],
             models=[deployment("measured", "openai/gated:measured", provider.url)],
-            litellm_settings={"parallel_limits": {"limits": [limit]}},
+            litellm_settings={"json_logs": True, "parallel_limits": {"limits": [limit]}},
         )
         for workers in (2, 1)
     ]
@@ -139,3 +140,24 @@ async def test_no_metric_names_a_caller(proxies: Sequence[Proxy], provider: Prov
     ours = [line for line in scrape(proxies[1]).splitlines() if line.startswith("litellm_parallel_limits_")]
     assert ours
     assert not [line for line in ours if "script" in line or "secret" in line or one in line]
+
+
+async def test_the_log_is_structured_where_litellms_is(proxies: Sequence[Proxy]) -> None:
+    """In LiteLLM's JSON mode a line of ours is an object with its facts as fields."""
+    refusing = [
+        line
+        for text in proxies[1].log().splitlines()
+        if '"refuses"' in text and (line := json.loads(text)).get("event") == "refuses"
+    ]
+    assert len(refusing) == 1
+    assert refusing[0]["limit"] == POOL
+    assert (refusing[0]["in_flight"], refusing[0]["capacity"]) == (CAPACITY, CAPACITY)
+    assert refusing[0]["level"] == "WARNING"
+
+
+async def test_a_trace_tells_what_became_of_a_request(proxies: Sequence[Proxy]) -> None:
+    """LiteLLM's span of a request has the limits it met, and the one that refused it."""
+    told = {"outcome": "limit", "limit": POOL}
+    wanted = [f'"litellm_parallel_limits.{name}": "{value}"' for name, value in told.items()]
+    wanted += ['"litellm_parallel_limits.outcome": "admitted"', '"litellm_parallel_limits.limits": [']
+    await until(lambda: all(text in proxies[1].log() for text in wanted), 10, proxies[1].log)

@@ -21,7 +21,8 @@ async def authenticate(request: Request, api_key: str) -> UserAPIKeyAuth:
     carried = json.loads(urlsafe_b64decode(payload))
     for key, (of, fields) in carried.get("rows", {}).items():
         await _keep(key, getattr(_types, of).model_construct(**fields))
-    return UserAPIKeyAuth(api_key=api_key, **carried["record"])
+    traced = getattr(request.state, "parent_otel_span", None)  # custom auth has to hand it on
+    return UserAPIKeyAuth(api_key=api_key, parent_otel_span=traced, **carried["record"])
 
 
 async def _keep(key: str, row: Any) -> None:
