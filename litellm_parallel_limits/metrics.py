@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.multiprocess import mark_process_dead
 
 from litellm_parallel_limits.events import (
     Denied,
@@ -23,6 +26,9 @@ from litellm_parallel_limits.events import (
 from litellm_parallel_limits.limits import Admitted, Limit, Refused
 
 PREFIX = "litellm_parallel_limits_"
+
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable of prometheus_client that names the folder where several workers count."""
 
 ADMITTED, WOULD_REFUSE, REFUSED = "admitted", "would_refuse", "refused"
 STORE_UNAVAILABLE = "store_unavailable"
@@ -152,7 +158,31 @@ class Metrics:
 @cache
 def metrics() -> Metrics:
     """Return the metrics of this process: a registry takes each name once."""
+    if folder := os.environ.get(MULTIPROCESS):
+        forget_the_dead(Path(folder))
     return Metrics()
+
+
+def forget_the_dead(folder: Path) -> None:
+    """Remove the gauges of processes that have ended: nobody else does, and they would count for ever.
+
+    They are in files that are named after the process. A worker that was killed is followed by a new one,
+    which does this when it starts.
+    """
+    for path in folder.glob("gauge_live*_*.db"):
+        process = path.stem.rpartition("_")[2]
+        if process.isdecimal() and not _is_alive(int(process)):
+            mark_process_dead(int(process), str(folder))  # type: ignore[no-untyped-call]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _share(limit: Limit, count: int) -> float:

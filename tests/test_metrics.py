@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from litellm_parallel_limits.errors import StoreError
 from litellm_parallel_limits.events import (
@@ -19,7 +25,7 @@ from litellm_parallel_limits.events import (
 )
 from litellm_parallel_limits.limiter import Limiter, Permit
 from litellm_parallel_limits.limits import Limit, Refused
-from litellm_parallel_limits.metrics import Metrics
+from litellm_parallel_limits.metrics import MULTIPROCESS, Metrics, forget_the_dead
 from litellm_parallel_limits.stores.memory import MemoryStore
 from tests.samples import limit, observed
 from tests.slots import of_deployment
@@ -152,3 +158,37 @@ async def _served(scrape: Scrape, team: str) -> None:
     assert isinstance(permit, Permit)
     assert await scrape.admit(limit(of=team)) is not None
     permit.release()
+
+
+COUNTS_AND_DIES = """
+import os, signal
+from prometheus_client import CollectorRegistry
+from litellm_parallel_limits.limits import Admitted
+from litellm_parallel_limits.metrics import Metrics
+from tests.samples import lease, limit
+Metrics(CollectorRegistry())(Admitted(lease(limit()), (1,)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_worker_that_was_killed_counts_no_more(tmp_path: Path) -> None:
+    """What a worker held that was killed is counted until the next one starts, and no longer."""
+
+    def in_flight() -> float | None:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, str(tmp_path))  # type: ignore[no-untyped-call]
+        return registry.get_sample_value("litellm_parallel_limits_in_flight", {"limit": "team"})
+
+    environment = {**os.environ, MULTIPROCESS: str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])}
+    ended = subprocess.run([sys.executable, "-c", COUNTS_AND_DIES], env=environment, check=False)
+    assert (ended.returncode, in_flight()) == (-signal.SIGKILL, 1)
+    forget_the_dead(tmp_path)
+    assert in_flight() is None
+
+
+def test_worker_that_lives_goes_on_counting(tmp_path: Path) -> None:
+    """A process that has not ended keeps its gauges."""
+    own = tmp_path / f"gauge_livesum_{os.getpid()}.db"
+    own.touch()
+    forget_the_dead(tmp_path)
+    assert own.exists()
