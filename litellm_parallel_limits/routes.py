@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -10,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Security
 from litellm.proxy._types import ProxyException
 from litellm.proxy.auth.user_api_key_auth import api_key_header, user_api_key_auth
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from litellm_parallel_limits.calls import caller
 from litellm_parallel_limits.errors import StoreError, TooManyLimitsError
@@ -32,6 +33,7 @@ OWN_INFO = "/key/info"
 
 BAD_REQUEST = 400
 
+_HASH = re.compile(r"[0-9a-f]{64}")
 _T = TypeVar("_T")
 
 
@@ -50,7 +52,7 @@ class Asked(BaseModel):
     """Of which request the limits are to be explained; a key by its hash, for addresses are logged."""
 
     model: str = ""
-    key: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    key: str | None = None
     user: str | None = None
     team: str | None = None
     end_user: str | None = None
@@ -153,6 +155,8 @@ def router(overview: Overview, explain: Explain) -> APIRouter:
     @routes.get("/explain", dependencies=[Depends(_admin)])
     async def parallel_limits_explain(asked: Annotated[Asked, Query()]) -> Explanation:
         """Show which limits a request meets, and where their numbers come from; for proxy admins."""
+        if asked.key is not None and not _HASH.fullmatch(asked.key):
+            raise HTTPException(422, "key: its hash is wanted (sha256, 64 hex digits), never the key itself.")
         parties = {"key": asked.key, "user": asked.user, "team": asked.team, "end_user": asked.end_user}
         try:
             return await explain(asked.model, asked.tag, parties)

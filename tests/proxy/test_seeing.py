@@ -67,7 +67,7 @@ async def test_a_scrape_tells_what_the_provider_holds(proxies: Sequence[Proxy], 
     async def tells(in_flight: int) -> None:
         assert provider.count(model="gated:measured").in_flight == in_flight
         await until(
-            lambda: scraped(proxies, "in_flight", limit=POOL) == in_flight, 2, lambda: scrape(proxies[0])
+            lambda: scraped(proxies, "in_flight", limit=POOL) == in_flight, 10, lambda: scrape(proxies[0])
         )
 
     def are_done(number: int) -> bool:
