@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
@@ -37,6 +38,12 @@ Turns = Literal["key", "user", "team", "organization", "project", "end_user", "m
 
 TABLES = frozenset({"limits", "wait"})
 """Settings that are no single value, and so no environment variable."""
+
+LONGEST_SHOWN = 80
+"""Characters of a mistaken value in a message: a line."""
+
+_REPR = Repr()  # repr() itself does not end for a few lines of YAML whose aliases multiply
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = LONGEST_SHOWN + 1
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Number = Annotated[int | None, BeforeValidator(whole_number)]
@@ -230,5 +237,5 @@ def _table_at(location: Sequence[str | int], model: type[BaseModel]) -> type[Bas
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:79] + "…"  # noqa: PLR2004 (characters of a line)
+    text = _REPR.repr(value)
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
