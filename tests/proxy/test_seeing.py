@@ -16,6 +16,7 @@ from tests.conftest import StartProxy
 from tests.rig.burst import Ask
 from tests.rig.config import CALLBACKS, deployment
 from tests.rig.identities import admin_key, caller, key
+from tests.rig.litellm_version import LOG_FIELDS, needs
 from tests.rig.polling import until
 from tests.rig.provider import Provider
 from tests.rig.proxy import PLAIN, Proxy
@@ -142,6 +143,7 @@ async def test_no_metric_names_a_caller(proxies: Sequence[Proxy], provider: Prov
     assert not [line for line in ours if "script" in line or "secret" in line or one in line]
 
 
+@needs(LOG_FIELDS)
 async def test_the_log_is_structured_where_litellms_is(proxies: Sequence[Proxy]) -> None:
     """In LiteLLM's JSON mode a line of ours is an object with its facts as fields."""
     refusing = [

@@ -60,6 +60,7 @@ MESSAGES_CACHE = Ability("1.106", "answers of /v1/messages are cached")
 MESSAGES_TIME_OUT = Ability("1.106", "/v1/messages heeds a model's time-out")
 BROKEN_OFF = Ability("1.106", "a client is told where the provider breaks its answer off")
 FAILED_TRIES = Ability("1.106", "a plugin is told of a deployment's try that failed")
+LOG_FIELDS = Ability("1.106", "a line of the log in JSON has its fields")
 FALLBACKS = Ability("1.106", "a model that is full is answered for by its fallbacks")
 MESSAGES_ERRORS = Ability("1.106", "/v1/messages refuses in Anthropic's shape")
 
