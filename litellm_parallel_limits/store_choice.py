@@ -15,6 +15,7 @@ from litellm_parallel_limits.errors import ConfigurationError
 from litellm_parallel_limits.host_file import host_file
 from litellm_parallel_limits.logs import logger
 from litellm_parallel_limits.model_info import SECTION
+from litellm_parallel_limits.redis_named import NO_REDIS, names_redis
 from litellm_parallel_limits.settings import Settings
 from litellm_parallel_limits.siblings import has_siblings, workers
 from litellm_parallel_limits.stores import Store, host
@@ -24,19 +25,12 @@ from litellm_parallel_limits.stores.memory import MemoryStore
 from litellm_parallel_limits.stores.redis import ROOT, RedisBackend
 from litellm_parallel_limits.stores.shared import SharedStore
 from litellm_parallel_limits.stores.timed import Tell, Timed
-from litellm_parallel_limits.tables import table
-
-_REDIS_VARIABLES = ("REDIS_URL", "REDIS_HOST", "REDIS_CLUSTER_NODES", "REDIS_SENTINEL_NODES")
-"""From which LiteLLM makes itself a Redis connection."""
 
 
 def check(settings: Settings, config: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     """Raise ConfigurationError where the store that is asked for cannot be; warn of one that divides."""
-    if settings.store == "redis" and not _names_redis(config, environment):
-        raise ConfigurationError(
-            f"{SECTION}.store: redis, but LiteLLM has no Redis; allowed: auto, host, memory, or redis beside "
-            "litellm_settings.cache_params, router_settings.redis_host or general_settings.coordination_redis"
-        )
+    if settings.store == "redis" and not names_redis(config, environment):
+        raise ConfigurationError(NO_REDIS)
     if settings.host_path is not None:
         _check_file(settings.host_path)
     if settings.store == "memory" and has_siblings(environment):
@@ -112,15 +106,3 @@ def _redis_cache() -> Any:
     """Return LiteLLM's Redis cache: the proxy's, else the router's, else None."""
     router_cache = getattr(proxy_server.llm_router, "cache", None)
     return getattr(proxy_server, "redis_usage_cache", None) or getattr(router_cache, "redis_cache", None)
-
-
-def _names_redis(config: Mapping[str, Any], environment: Mapping[str, str]) -> bool:
-    """Whether LiteLLM's configuration names a Redis, of which there is no connection yet at load."""
-    litellm, router = table(config.get("litellm_settings")), table(config.get("router_settings"))
-    return (
-        any(name in environment for name in _REDIS_VARIABLES)
-        or (bool(litellm.get("cache")) and table(litellm.get("cache_params")).get("type", "redis") == "redis")
-        or "redis_url" in router
-        or {"redis_host", "redis_port"} <= router.keys()
-        or bool(table(config.get("general_settings")).get("coordination_redis"))
-    )

@@ -15,12 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from litellm.proxy.proxy_server import ProxyConfig
 
-from litellm_parallel_limits import store_choice
 from litellm_parallel_limits.cli.checks.config_file import ConfigFileError, read
-from litellm_parallel_limits.cli.checks.redis_named import VARIABLES, names_redis
 from litellm_parallel_limits.cli.checks.reports import check
-from litellm_parallel_limits.errors import ConfigurationError
-from litellm_parallel_limits.settings import Settings
 from tests.cli.conftest import Run
 from tests.cli.golden import FOLDER, assert_golden
 
@@ -285,32 +281,3 @@ def test_an_included_file_must_be_there(tmp_path: Path) -> None:
     place = failed.value.finding.place
     assert place is not None
     assert (Path(place.file).name, place.line) == ("a.yaml", 3)
-
-
-@given(
-    config=st.fixed_dictionaries(
-        {},
-        optional={
-            "litellm_settings": st.fixed_dictionaries(
-                {},
-                optional={
-                    "cache": st.booleans(),
-                    "cache_params": st.sampled_from([None, {}, {"type": "redis"}, {"type": "local"}]),
-                },
-            ),
-            "router_settings": st.dictionaries(
-                st.sampled_from(["redis_host", "redis_port", "redis_url"]), st.just("x")
-            ),
-            "general_settings": st.sampled_from([None, {}, {"coordination_redis": {"host": "x"}}]),
-        },
-    ),
-    environment=st.dictionaries(st.sampled_from([*VARIABLES, "HOME"]), st.just("x")),
-)
-def test_redis_is_known_as_the_plugin_knows_it(config: dict[str, Any], environment: dict[str, str]) -> None:
-    """What check takes for a Redis of LiteLLM's is what the plugin takes for one when it starts."""
-    try:
-        store_choice.check(Settings(store="redis"), config, environment)
-    except ConfigurationError:
-        assert not names_redis(config, environment)
-    else:
-        assert names_redis(config, environment)

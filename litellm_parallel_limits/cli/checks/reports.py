@@ -7,12 +7,12 @@ from pathlib import Path
 
 from litellm_parallel_limits.cli.checks import Explained, Finding, Report, rules
 from litellm_parallel_limits.cli.checks.config_file import Config, ConfigFileError, read
-from litellm_parallel_limits.cli.checks.redis_named import names_redis
 from litellm_parallel_limits.cli.checks.secrets import shown
 from litellm_parallel_limits.cli.checks.words import of_deployment, sentence
 from litellm_parallel_limits.cli.text import counted
 from litellm_parallel_limits.errors import ConfigurationError
 from litellm_parallel_limits.model_info import SECTION, said
+from litellm_parallel_limits.redis_named import names_redis
 from litellm_parallel_limits.settings import DeploymentSettings, Settings
 from litellm_parallel_limits.settings import read as read_settings
 from litellm_parallel_limits.tables import table

@@ -10,10 +10,10 @@ from litellm_parallel_limits.cli.checks import Finding, Place
 from litellm_parallel_limits.cli.checks.config_file import Config
 from litellm_parallel_limits.cli.checks.known_models import KnownModels, known_models
 from litellm_parallel_limits.cli.checks.reach import never_full, shadowed
-from litellm_parallel_limits.cli.checks.redis_named import names_redis
 from litellm_parallel_limits.cli.checks.secrets import shown
 from litellm_parallel_limits.errors import ConfigurationError
 from litellm_parallel_limits.model_info import SECTION
+from litellm_parallel_limits.redis_named import NO_REDIS, names_redis
 from litellm_parallel_limits.settings import ENVIRONMENT, Settings, check_deployments
 from litellm_parallel_limits.tables import table
 
@@ -102,11 +102,7 @@ def of_store(
     """Tell of a store that cannot be, or that divides what should be one count."""
     place = config.place(*OURS, "store")
     if settings.store == "redis" and not names_redis(config.data, environment):
-        told = (
-            f"{SECTION}.store: redis, but LiteLLM has no Redis; allowed: auto, host, memory, or redis beside "
-            "litellm_settings.cache_params, router_settings.redis_host or general_settings.coordination_redis"
-        )
-        yield Finding("error", told, place)
+        yield Finding("error", NO_REDIS, place)
     if settings.store == "memory" and workers > 1:
         told = (
             f"{SECTION}.store: memory, but {workers} workers: each counts alone, and each limit holds once "
