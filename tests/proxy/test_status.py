@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -202,3 +206,35 @@ async def test_the_routes_are_in_litellms_openapi_page(proxy: Proxy) -> None:
         "health": ["get"],
         "explain": ["get"],
     }
+
+
+async def command(proxy: Proxy, *words: str, as_key: str | None = None) -> tuple[int, Any]:
+    """Return how a command ends that asks the proxy, and the document that it prints."""
+    environment = {
+        **os.environ,
+        "LITELLM_PROXY_URL": proxy.url,
+        "LITELLM_PROXY_API_KEY": as_key or admin_key(),
+    }
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "litellm_parallel_limits", *words, "--json"),
+        env={**os.environ, **told},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await asyncio.wait_for(running.communicate(), 30)
+    assert b"sk-" not in output + errors
+    return running.returncode or 0, json.loads(output or "null")
+
+
+async def test_commands_ask_a_real_proxy(proxy: Proxy, provider: Provider) -> None:
+    """What is in flight can be seen, explained and released from a shell."""
+    async with full(proxy, provider) as one:
+        code, status = await command(proxy, "status", "--limit", "api_key", as_key=one)
+        [scope] = status["scopes"]
+        assert (code, scope["in_flight"], scope["limit"]) == (0, 1, 1)
+        assert (await command(proxy, "health"))[1]["status"] == "healthy"
+        explained = (await command(proxy, "explain", "--model", GATED, "--of-key", "sk-some"))[1]
+        assert explained["identities"] == {"key": hashlib.sha256(b"sk-some").hexdigest()[:8]}
+        released = await command(proxy, "release", "--lease", scope["holders"][0]["lease"], "--yes")
+        assert released == (0, {"released": 2})
+        assert (await command(proxy, "health", as_key=one))[0] == 3
