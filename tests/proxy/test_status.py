@@ -210,11 +210,7 @@ async def test_the_routes_are_in_litellms_openapi_page(proxy: Proxy) -> None:
 
 async def command(proxy: Proxy, *words: str, as_key: str | None = None) -> tuple[int, Any]:
     """Return how a command ends that asks the proxy, and the document that it prints."""
-    environment = {
-        **os.environ,
-        "LITELLM_PROXY_URL": proxy.url,
-        "LITELLM_PROXY_API_KEY": as_key or admin_key(),
-    }
+    told = {"LITELLM_PROXY_URL": proxy.url, "LITELLM_PROXY_API_KEY": as_key or admin_key()}
     running = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "litellm_parallel_limits", *words, "--json"),
         env={**os.environ, **told},
