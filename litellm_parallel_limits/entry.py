@@ -125,11 +125,11 @@ class _Proxy:
         self, model: str, tags: Sequence[str], parties: Mapping[str, str | None]
     ) -> Explanation:
         """Return which limits a request for `model` of these parties meets. Raises TooManyLimitsError."""
-        auth = await asker(proxy_server, **parties)
+        auth, unread = await asker(proxy_server, **parties)
         self._take_over(auth)
         known, *_ = calls(auth, {"model": model, "tags": list(tags)}, "", proxy_server.llm_router)
         found = await self._look_up(auth, [known])
-        return explain(self._policy(), replace(known, records={**known.records, **found}), model)
+        return explain(self._policy(), replace(known, records={**known.records, **found}), model, unread)
 
     def _take_over(self, auth: Any) -> None:
         if self._policy().takes_over_key_limit:

@@ -60,15 +60,19 @@ class NotMet:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Which limits a request for `model` of these parties meets, and which of the operator's it does not."""
+    """Which limits a request for `model` of these parties meets, and which of the operator's it does not.
+
+    `unread` are those of whom LiteLLM has no record, or gave none in time: only their names are known.
+    """
 
     model: str
     identities: Mapping[str, str]
     limits: Sequence[Met]
     not_met: Sequence[NotMet]
+    unread: Sequence[str] = ()
 
 
-def explain(policy: Policy, call: Call, model: str) -> Explanation:
+def explain(policy: Policy, call: Call, model: str, unread: Sequence[str] = ()) -> Explanation:
     """Return what `policy` has to say of a call for `model`. Raises TooManyLimitsError."""
     sources = dict(_sources(call))
     return Explanation(
@@ -76,6 +80,7 @@ def explain(policy: Policy, call: Call, model: str) -> Explanation:
         shown_scope(Scope("", tuple((dimension, one.id) for dimension, one in call.identities.items()))),
         [_met(limit, sources.get(limit.scope)) for limit in policy.limits(call)],
         [NotMet(limit.name, why) for limit in policy.operator_limits if (why := _why_not(limit, call))],
+        unread,
     )
 
 

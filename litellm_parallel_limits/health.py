@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from litellm_parallel_limits.limiter import Limiter
 
-PACKAGE = "litellm-parallel-limits"
+
+def _version() -> str:
+    try:
+        return version("litellm-parallel-limits")
+    except PackageNotFoundError:  # a folder on PYTHONPATH
+        return "unknown"
+
+
+VERSION = _version()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,7 @@ async def health(limiter: Limiter) -> Health:
         waiting=state.waiting,
         last_heartbeat_seconds=_rounded(state.heartbeat_seconds),
         degraded_seconds=_rounded(state.degraded_seconds),
-        version=version(PACKAGE),
+        version=VERSION,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,7 +12,7 @@ from typing import Protocol
 from litellm_parallel_limits.background import start
 from litellm_parallel_limits.errors import StoreError
 from litellm_parallel_limits.events import Event
-from litellm_parallel_limits.limits import Limit, Refused, Scope
+from litellm_parallel_limits.limits import Refused, Scope
 from litellm_parallel_limits.stores import Store
 
 STEP_SECONDS = 5
@@ -27,12 +27,18 @@ LATELY_STEPS = 13
 SAMPLES = 5
 """In a step: what is in flight is looked at each second, by the store's clock, by all workers alike."""
 
-AFTER_MS = 20
-"""The beginning of a second: who is early by less, because the store's clock is only reckoned, is not twice
-in the same one."""
+PAST_SECONDS = STEPS * STEP_SECONDS + 60
+"""For which what is noted by limit is kept: a minute more, for late readers."""
+
+LATELY_SECONDS = (LATELY_STEPS + 1) * STEP_SECONDS
+"""For which what is noted by scope is kept."""
+
+MOST_NAMES = 1000
+"""Of limits in a step, twice: far more than anybody has."""
 
 MOST_REFUSING = 100
-"""Scopes of which one worker tells the refusals of a second; of more it tells the limits only."""
+"""Scopes whose refusals are told apart in a step, over all workers. Strangers may be called anything; of
+others the limit's refusals are told."""
 
 HELD, REFUSED = "held", "refused"
 
@@ -50,8 +56,13 @@ class Holds(Protocol):
         """Whether the store is out."""
         ...
 
-    def held(self) -> tuple[int, Mapping[str, int]]:
-        """Return how many leases this worker holds, and how many slots by the name of the limit."""
+    @property
+    def in_flight(self) -> int:
+        """How many leases this worker holds."""
+        ...
+
+    def slots(self) -> Mapping[str, int]:
+        """Return how many slots it holds, by the name of the limit."""
         ...
 
 
@@ -96,21 +107,25 @@ class History:
     def __init__(self, limiter: Callable[[], Holds]) -> None:
         self._limiter = limiter
         self._refused: Counter[str] = Counter()
+        self._refusing: Counter[str] = Counter()
         self._noting: object = None
+        self._sampled = -1
 
     def __call__(self, event: Event) -> None:
         """Take note of a refusal, and begin to look at what is held."""
         if isinstance(event, Refused) and not event.limit.scope.is_tried:
-            self._refused[self._name(event.limit)] += 1
+            self._refused[event.limit.scope.limit] += 1
+            name = f"{event.limit.capacity}:{event.limit.scope.key}"
+            if name in self._refusing or len(self._refusing) < MOST_REFUSING:
+                self._refusing[name] += 1
         if self._noting is None:
             self._noting = start(self._note_while_held())
 
     async def past(self) -> Past:
         """Return the last quarter of an hour. Raises StoreError."""
         now = self._step()
-        steps = await self._limiter().store.noted(range(now - STEPS, now))
-        held = [dict(_named(step, HELD)) for step in steps]
-        refused = [_by_limit(step) for step in steps]
+        steps = await self._limiter().store.noted([_past(step) for step in range(now - STEPS, now)])
+        held, refused = ([_named(step, kind) for step in steps] for kind in (HELD, REFUSED))
         names = sorted({name for step in (*held, *refused) for name in step if name})
         return Past(
             STEP_SECONDS,
@@ -123,64 +138,75 @@ class History:
         )
 
     async def refused_lately(self) -> Mapping[Scope, Refusals]:
-        """Return the refusals of the last minute by scope. Raises StoreError."""
+        """Return the refusals of the last minute by scope; those of too many scopes, by limit only.
+
+        Raises StoreError.
+        """
         await self.note()
         now = self._step()
+        steps = range(now - LATELY_STEPS + 1, now + 1)
         found: dict[Scope, Refusals] = {}
-        for step in await self._limiter().store.noted(range(now - LATELY_STEPS + 1, now + 1)):
-            for name, amount in _named(step, REFUSED):
+        for step in await self._limiter().store.noted([_lately(step) for step in steps]):
+            for name, amount in step.items():
                 capacity, _, key = name.partition(":")
-                refusals = Refusals(amount, int(capacity) if capacity else None)
                 scope = Scope.parse(key)
+                refusals = Refusals(amount, int(capacity))
                 found[scope] = refusals.beside(found[scope]) if scope in found else refusals
+        others = Counter[str]()
+        for step in await self._limiter().store.noted([_past(step) for step in steps]):
+            others.update(_named(step, REFUSED))
+        for scope, refusals in found.items():
+            others[scope.limit] -= refusals.number
+        for name, number in others.items():
+            if number > 0:
+                rest = Refusals(number, None)
+                found[Scope(name)] = rest.beside(found[Scope(name)]) if Scope(name) in found else rest
         return found
+
+    async def note(self, *, sample: bool = False) -> None:
+        """Note the refusals since the last time; with a `sample` also what is held now."""
+        limiter, refused, refusing = self._limiter(), self._refused, self._refusing
+        self._refused, self._refusing = Counter(), Counter()
+        amounts = {f"{REFUSED}:{name}": number for name, number in refused.items()}
+        if sample and limiter.in_flight:
+            amounts |= {f"{HELD}:{name}": number for name, number in limiter.slots().items()}
+            amounts[f"{HELD}:"] = limiter.in_flight
+        if not amounts or limiter.degraded:
+            return
+        step = self._step()
+        with suppress(StoreError):
+            await limiter.store.note(_past(step), amounts, seconds=PAST_SECONDS, most=MOST_NAMES)
+            if refusing:
+                await limiter.store.note(_lately(step), refusing, seconds=LATELY_SECONDS, most=MOST_REFUSING)
+
+    async def _note_while_held(self) -> None:
+        try:
+            while self._refused or self._limiter().in_flight:
+                into_second = self._limiter().store.now_ms() % 1000
+                await asyncio.sleep((1000 - into_second) / 1000)
+                second = self._limiter().store.now_ms() // 1000
+                if second > self._sampled:  # not the same once more: the store's clock is only reckoned
+                    self._sampled = second
+                    await self.note(sample=True)
+        finally:
+            self._noting = None
 
     def _step(self) -> int:
         return self._limiter().store.now_ms() // 1000 // STEP_SECONDS
 
-    def _name(self, limit: Limit) -> str:
-        name = f"{REFUSED}:{limit.capacity}:{limit.scope.key}"
-        if name in self._refused or len(self._refused) < MOST_REFUSING:
-            return name
-        return f"{REFUSED}::{limit.scope.limit}"
 
-    async def _note_while_held(self) -> None:
-        try:
-            while self._refused or self._limiter().held()[0]:
-                into_second = self._limiter().store.now_ms() % 1000
-                await asyncio.sleep((1000 + AFTER_MS - into_second) / 1000)
-                await self.note(sample=True)
-        finally:
-            self._noting = None
-
-    async def note(self, *, sample: bool = False) -> None:
-        """Note the refusals since the last time; with a `sample` also what is held now."""
-        limiter, refused = self._limiter(), self._refused
-        self._refused = Counter()
-        amounts = dict(refused)
-        if sample:
-            leases, slots = limiter.held()
-            amounts |= {f"{HELD}:{name}": number for name, number in slots.items()}
-            amounts |= {f"{HELD}:": leases} if leases else {}
-        if amounts and not limiter.degraded:
-            with suppress(StoreError):
-                await limiter.store.note(self._step(), amounts)
+def _past(step: int) -> str:
+    return f"past-{step}"
 
 
-def _named(step: Mapping[str, int], kind: str) -> Iterator[tuple[str, int]]:
-    """Yield what is of this `kind` in a step, by its name."""
-    for name, amount in step.items():
-        of, _, rest = name.partition(":")
-        if of == kind:
-            yield rest, amount
+def _lately(step: int) -> str:
+    return f"lately-{step}"
 
 
-def _by_limit(step: Mapping[str, int]) -> Mapping[str, int]:
-    refused: Counter[str] = Counter()
-    for name, amount in _named(step, REFUSED):
-        _, _, key = name.partition(":")
-        refused[key.partition(";")[0]] += amount
-    return refused
+def _named(step: Mapping[str, int], kind: str) -> Mapping[str, int]:
+    """Return what is of this `kind` in a step, by the limit's name; of all together by none."""
+    parts = ((*name.partition(":"), amount) for name, amount in step.items())
+    return {name: amount for of, _, name, amount in parts if of == kind}
 
 
 def _mean(step: Mapping[str, int], name: str) -> float:

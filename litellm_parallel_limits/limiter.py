@@ -118,10 +118,15 @@ class Limiter:
         """Whether the store is out: it failed, and has not been told since what is held."""
         return self._degraded
 
-    def held(self) -> tuple[int, Mapping[str, int]]:
-        """Return how many leases this worker holds, and how many slots by the name of the limit."""
+    @property
+    def in_flight(self) -> int:
+        """How many leases this worker holds."""
+        return len(self._held)
+
+    def slots(self) -> Mapping[str, int]:
+        """Return how many slots it holds, by the name of the limit."""
         leases = (lease for lease, _ in self._held.values())
-        return len(self._held), Counter(limit.scope.limit for lease in leases for limit in lease.limits)
+        return Counter(limit.scope.limit for lease in leases for limit in lease.limits)
 
     async def state(self) -> State:
         """Return how this worker is; the store is asked for that, unless it is known to be out."""

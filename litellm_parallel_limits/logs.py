@@ -85,9 +85,9 @@ class Log:
         name = limit.scope.limit
         now = self._clock()
         if name not in self._refusing:
-            self._refusing[name] = _Refusing(0, now)
-            self._later(QUIET_SECONDS, partial(self._look, name))
             _tell_of_refusals(limit, in_flight, does)
+            self._later(QUIET_SECONDS, partial(self._look, name))
+            self._refusing[name] = _Refusing(0, now)
         self._refusing[name].refused += 1
         self._refusing[name].last = now
 

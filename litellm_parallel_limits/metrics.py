@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,8 @@ def forget_the_dead(folder: Path) -> None:
     for path in folder.glob("gauge_live*_*.db"):
         process = path.stem.rpartition("_")[2]
         if process.isdecimal() and not _is_alive(int(process)):
-            mark_process_dead(int(process), str(folder))  # type: ignore[no-untyped-call]
+            with suppress(OSError):  # another worker that starts has just done it
+                mark_process_dead(int(process), str(folder))  # type: ignore[no-untyped-call]
 
 
 def _is_alive(process: int) -> bool:

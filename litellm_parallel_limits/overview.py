@@ -13,23 +13,20 @@ from litellm_parallel_limits.health import Health, health
 from litellm_parallel_limits.history import History, Past, Refusals
 from litellm_parallel_limits.limiter import Limiter
 from litellm_parallel_limits.limits import Scope
-from litellm_parallel_limits.status import Status, View, scope_id, status
-from litellm_parallel_limits.stores import Snapshot
+from litellm_parallel_limits.status import Look, Status, View, look, scope_id, status
 
-QUICK_SECONDS = 0.1
-"""A look that takes no longer is taken anew each time: a thousand scopes, say."""
+QUICK_SECONDS = 0.02
+"""A look that takes no longer is taken anew each time: LiteLLM's own work for the answer takes as long."""
 
 REST = 10
 """For so many times as long as a slow look took it is shown again. Ours: a tenth of a worker's time."""
-
-Seen = tuple[Snapshot, Mapping[Scope, Refusals]]
 
 
 class Overview:
     """Shows what workers hold, and releases it.
 
     `limiter` gives that of the worker which is asked, `ttl` is how many seconds its leases live. However
-    many look, and however often, they look together, and cost a tenth of the worker's time at most.
+    many look, and however often, what takes long to look at is looked at a tenth of the time at most.
     `clock` returns seconds that never go back.
     """
 
@@ -46,29 +43,14 @@ class Overview:
         self._ttl = ttl
         self._clock = clock
         self._looking = asyncio.Lock()
-        self._seen: Seen | None = None
+        self._seen: Look | None = None
         self._seen_until = -math.inf
 
     async def status(self, view: View) -> Status:
         """Return what is in flight; while the store is out, in this worker."""
         async with self._looking:
-            snapshot, refused = await self._look()
-        name = self._limiter().store.name
-        return await asyncio.to_thread(status, snapshot, refused, view, store=name, ttl=self._ttl)
-
-    async def _look(self) -> Seen:
-        if self._seen is not None and self._clock() < self._seen_until:
-            return self._seen
-        began = self._clock()
-        snapshot = await self._limiter().snapshot()
-        refused: Mapping[Scope, Refusals] = {}
-        if snapshot.is_whole:
-            with suppress(StoreError):
-                refused = await self._history.refused_lately()
-        took = self._clock() - began
-        self._seen = (snapshot, refused) if took > QUICK_SECONDS else None
-        self._seen_until = self._clock() + took * REST
-        return snapshot, refused
+            seen = await self._look()
+        return await asyncio.to_thread(status, seen, view, store=self._limiter().store.name)
 
     async def past(self) -> Past:
         """Return what was in flight and refused lately. Raises StoreError."""
@@ -80,6 +62,7 @@ class Overview:
         Who held them goes on, and is no longer counted there. Raises StoreError.
         """
         store = self._limiter().store
+        self._seen = None  # whoever released it wants to see that it is gone
         if scope is None:
             return await store.free(lease=lease)
         scopes = {holding.scope for holding in (await store.snapshot()).holdings}
@@ -89,3 +72,18 @@ class Overview:
     async def health(self) -> Health:
         """Return how this worker's limiter is."""
         return await health(self._limiter())
+
+    async def _look(self) -> Look:
+        if self._seen is not None and self._clock() < self._seen_until:
+            return self._seen
+        began = self._clock()
+        snapshot = await self._limiter().snapshot()
+        refused: Mapping[Scope, Refusals] = {}
+        if snapshot.is_whole:
+            with suppress(StoreError):
+                refused = await self._history.refused_lately()
+        seen = await asyncio.to_thread(look, snapshot, refused, ttl=self._ttl)
+        took = self._clock() - began
+        self._seen = seen if seen.is_whole and took > QUICK_SECONDS else None
+        self._seen_until = self._clock() + took * REST
+        return seen

@@ -102,7 +102,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             raise HTTPException(400, str(error)) from error
         except GoneError as error:
             raise HTTPException(CLIENT_CLOSED_REQUEST, str(error)) from error
-        trace(getattr(user_api_key_dict, "parent_otel_span", None), holder, refusal)
+        trace(user_api_key_dict, holder, refusal)
         if refusal is not None:
             raise _error(refusal)
 
@@ -112,7 +112,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         healthy_deployments: list[Any],
         messages: Any,  # noqa: ARG002 (LiteLLM's)
         request_kwargs: dict[str, Any] | None = None,
-        parent_otel_span: Any = None,
+        parent_otel_span: Any = None,  # noqa: ARG002 (LiteLLM's, or a client's)
     ) -> list[Any]:
         """Return those deployments of `model` that have room, or raise the error that refuses the request."""
         holder = _open_holder()
@@ -124,7 +124,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             raise litellm.BadRequestError(str(error), model, llm_provider="") from error
         except GoneError as error:
             raise HTTPException(CLIENT_CLOSED_REQUEST, str(error)) from error
-        trace(parent_otel_span, holder, answer if isinstance(answer, Refusal) else None)
+        trace(_auth(request_kwargs), holder, answer if isinstance(answer, Refusal) else None)
         if isinstance(answer, Refusal):
             announce(holder, holder.asked or STRANGER, answer.headers, refused=answer.status)
             holder.turned_away = _router_error(answer, model)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Security
 from litellm.proxy._types import ProxyException
 from litellm.proxy.auth.user_api_key_auth import api_key_header, user_api_key_auth
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from litellm_parallel_limits.calls import caller
 from litellm_parallel_limits.errors import StoreError, TooManyLimitsError
@@ -31,18 +31,19 @@ ADMIN_ROLES = frozenset({ADMIN, "proxy_admin_viewer"})
 OWN_INFO = "/key/info"
 """LiteLLM's route by which a key looks at itself: who may do that may see its own scopes."""
 
-BAD_REQUEST = 400
+BAD_REQUEST, UNAUTHORIZED, FORBIDDEN = 400, 401, 403
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(BaseModel):
     """What is to be released: a lease, everything in a scope, or a lease in one scope.
 
     By the names that the status has for them. Who held it goes on, and is no longer counted there.
     """
+
+    model_config = ConfigDict(extra="forbid")  # a mistyped `scope` would free the lease everywhere
 
     lease: str | None = None
     scope: str | None = None
@@ -79,26 +80,43 @@ async def _auth(request: Request) -> Any:
     except HTTPException:
         raise
     except ProxyException as error:
-        if error.code != str(BAD_REQUEST):  # what LiteLLM says of a key it does not know, without a database
+        if _code(error) != str(BAD_REQUEST) or request.method != "GET":
             raise
-        raise HTTPException(401, error.message) from error
-    except Exception as error:  # of LiteLLM 1.106 without its package for a database, where no key is given
-        raise HTTPException(401, "A key is needed that LiteLLM can check.") from error
+        # What LiteLLM says of a key it does not know, without a database.
+        raise HTTPException(UNAUTHORIZED, error.message) from error
+    except Exception as error:  # of LiteLLM 1.106 without its package for a database
+        if any(headers.values()):
+            raise HTTPException(FORBIDDEN, "LiteLLM does not let this key look here.") from error
+        raise HTTPException(UNAUTHORIZED, "A key is needed that LiteLLM can check.") from error
 
 
-async def _own_auth(request: Request) -> Any:
-    """Return LiteLLM's auth object of any key that may look at itself."""
-    return await _auth(Request({**request.scope, "path": OWN_INFO}, request.receive))
+async def _onlooker(request: Request) -> Onlooker:
+    """Return who asks: an admin, or any key that may look at itself, or at these routes."""
+    try:
+        auth = await _auth(Request({**request.scope, "path": OWN_INFO}, request.receive))
+    except (HTTPException, ProxyException) as error:
+        if _code(error) != str(FORBIDDEN):
+            raise
+        auth = await _auth(request)
+    else:
+        if _role(auth) in ADMIN_ROLES and getattr(auth, "allowed_routes", None):
+            auth = await _auth(request)  # an admin's key may be for its own eyes only
+    return EVERYBODY if _role(auth) in ADMIN_ROLES else Onlooker.of(caller(auth))
 
 
-def _admin(auth: Annotated[Any, Depends(_auth)]) -> None:
-    if _role(auth) not in ADMIN_ROLES:
-        raise HTTPException(403, "Only proxy admins see what is in flight of others.")
+def _code(error: Any) -> str:
+    """Return the status of FastAPI's error, or of LiteLLM's."""
+    return str(error.status_code if isinstance(error, HTTPException) else error.code)
+
+
+def _admin(onlooker: Annotated[Onlooker, Depends(_onlooker)]) -> None:
+    if onlooker != EVERYBODY:
+        raise HTTPException(FORBIDDEN, "Only proxy admins see what is in flight of others.")
 
 
 def _full_admin(auth: Annotated[Any, Depends(_auth)]) -> None:
     if _role(auth) != ADMIN:
-        raise HTTPException(403, "Only proxy admins release what is held.")
+        raise HTTPException(FORBIDDEN, "Only proxy admins release what is held.")
 
 
 def _role(auth: Any) -> object:
@@ -121,7 +139,7 @@ def router(overview: Overview, explain: Explain) -> APIRouter:
 
     @routes.get("/status")
     async def parallel_limits_status(
-        auth: Annotated[Any, Depends(_own_auth)],
+        onlooker: Annotated[Onlooker, Depends(_onlooker)],
         page: Annotated[int, Query(ge=1)] = 1,
         page_size: Annotated[int, Query(ge=1, le=MOST_A_PAGE)] = 100,
         sort: Sort = "name",
@@ -131,7 +149,6 @@ def router(overview: Overview, explain: Explain) -> APIRouter:
 
         Proxy admins see everything, and who holds it; any other key sees the limits of its own.
         """
-        onlooker = EVERYBODY if _role(auth) in ADMIN_ROLES else Onlooker.of(caller(auth))
         return await overview.status(View(onlooker, page, page_size, sort, limit))
 
     @routes.get("/history", dependencies=[Depends(_admin)])

@@ -56,9 +56,9 @@ class ScopeStatus:
 class Status:
     """What is in flight over all workers and proxies that share a store.
 
-    `in_flight` counts requests, each once, however many limits it is counted in. `refused_lately` is of the
-    last minute. While the store is out (`degraded`) all numbers are of the worker that answers. `total`
-    scopes stand on `total_pages` pages.
+    `in_flight` counts leases, each once, however many limits it is counted in: a request has one, and one
+    more in a deployment that has a limit. `refused_lately` is of the last minute. While the store is out
+    (`degraded`) all numbers are of the worker that answers. `total` scopes stand on `total_pages` pages.
     """
 
     in_flight: int
@@ -89,8 +89,8 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What there is to say of a scope."""
+class Found:
+    """What there is to say of a scope, to who may see it."""
 
     scope: Scope
     capacity: int | None
@@ -106,7 +106,7 @@ class _Found:
         return round(len(self.holdings) / self.capacity, 3) if self.capacity else 1.0
 
 
-_ORDERS: Mapping[Sort, Callable[[_Found], float]] = {
+_ORDERS: Mapping[Sort, Callable[[Found], float]] = {
     "name": lambda _: 0,
     "utilization": lambda found: found.utilization or 0,
     "in_flight": lambda found: len(found.holdings),
@@ -115,12 +115,24 @@ _ORDERS: Mapping[Sort, Callable[[_Found], float]] = {
 }
 
 
-def status(
-    snapshot: Snapshot, refused: Mapping[Scope, Refusals], view: View, *, store: str, ttl: float
-) -> Status:
-    """Return what a `view` shows of a snapshot and of what was `refused` lately."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was in flight at `now_ms`, by the store's clock; of one worker only where it `is_whole` not."""
+
+    now_ms: int
+    is_whole: bool
+    found: Sequence[Found]
+
+
+def look(snapshot: Snapshot, refused: Mapping[Scope, Refusals], *, ttl: float) -> Look:
+    """Return what there is to say of a snapshot, and of what was `refused` lately."""
+    return Look(snapshot.now_ms, snapshot.is_whole, list(_found(snapshot, refused, ttl)))
+
+
+def status(look: Look, view: View, *, store: str) -> Status:
+    """Return what a `view` shows of what is in flight."""
     order = _ORDERS[view.sort]
-    found = [one for one in _found(snapshot, refused, ttl) if view.shows(one.scope)]
+    found = [one for one in look.found if view.shows(one.scope)]
     found.sort(key=lambda one: (-order(one), one.scope.key))
     first = (view.page - 1) * view.page_size
     return Status(
@@ -128,12 +140,12 @@ def status(
         waiting=sum(one.waiting for one in found),
         refused_lately=sum(one.refused for one in found),
         store=store,
-        degraded=not snapshot.is_whole,
+        degraded=not look.is_whole,
         total=len(found),
         page=view.page,
         page_size=view.page_size,
         total_pages=math.ceil(len(found) / view.page_size),
-        scopes=[_shown(one, view.onlooker, snapshot.now_ms) for one in found[first : first + view.page_size]],
+        scopes=[_shown(one, view.onlooker, look.now_ms) for one in found[first : first + view.page_size]],
     )
 
 
@@ -142,17 +154,17 @@ def scope_id(scope: Scope) -> str:
     return hashlib.sha256(scope.key.encode()).hexdigest()[:ID_DIGITS]
 
 
-def _found(snapshot: Snapshot, refused: Mapping[Scope, Refusals], ttl: float) -> Iterator[_Found]:
+def _found(snapshot: Snapshot, refused: Mapping[Scope, Refusals], ttl: float) -> Iterator[Found]:
     scopes: dict[Scope, list[Holding]] = {scope: [] for scope in refused}
     for holding in snapshot.holdings:
         scopes.setdefault(holding.scope, []).append(holding)
     for scope, holdings in scopes.items():
         refusals = refused.get(scope, Refusals(0, None))
         capacity = _capacity(holdings, snapshot.now_ms - ttl * 1000) if holdings else refusals.capacity
-        yield _Found(scope, capacity, holdings, snapshot.waiting.get(scope, 0), refusals.number)
+        yield Found(scope, capacity, holdings, snapshot.waiting.get(scope, 0), refusals.number)
 
 
-def _shown(found: _Found, onlooker: Onlooker, now_ms: int) -> ScopeStatus:
+def _shown(found: Found, onlooker: Onlooker, now_ms: int) -> ScopeStatus:
     oldest_first = sorted(found.holdings, key=lambda held: held.started_ms)
     return ScopeStatus(
         id=scope_id(found.scope),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from litellm_parallel_limits.answers import WAITED, WOULD_REFUSE, Refusal
@@ -13,12 +14,14 @@ PREFIX = "litellm_parallel_limits."
 ANSWERED = 200
 
 
-def trace(span: Any, holder: Holder, refusal: Refusal | None) -> None:
-    """Tell LiteLLM's `span` of a request what became of it, if there is one, and if it met a limit.
+def trace(auth: Any, holder: Holder, refusal: Refusal | None) -> None:
+    """Tell the span of a request what became of it, if there is one, and if it met a limit. Never raises.
 
-    `span` is of OpenTelemetry, or None: nothing of that is imported.
+    The span is OpenTelemetry's, of LiteLLM's `auth` object: what LiteLLM's router is told to be one may be
+    a client's word.
     """
-    if span is None or not (holder.is_holding or refusal):
+    tell = getattr(getattr(auth, "parent_otel_span", None), "set_attribute", None)
+    if not callable(tell) or not (holder.is_holding or refusal):
         return
     told = holder.headers(ANSWERED) if refusal is None else refusal.headers
     attributes: dict[str, object] = {
@@ -28,6 +31,7 @@ def trace(span: Any, holder: Holder, refusal: Refusal | None) -> None:
         "would_refuse": told.get(WOULD_REFUSE),
         "waited_ms": int(told.get(WAITED, 0)),
     }
-    for name, value in attributes.items():
-        if value:
-            span.set_attribute(PREFIX + name, value)
+    with suppress(Exception):  # of somebody's tracing: no request may fail for it
+        for name, value in attributes.items():
+            if value:
+                tell(PREFIX + name, value)

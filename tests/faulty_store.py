@@ -46,10 +46,10 @@ class FaultyStore(MemoryStore):
         await self._answer()
         return await super().snapshot()
 
-    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
+    async def note(self, place: str, amounts: Mapping[str, int], *, seconds: int, most: int) -> None:
         """Add to what was noted, as long as the store is not out."""
         await self._answer()
-        await super().note(step, amounts)
+        await super().note(place, amounts, seconds=seconds, most=most)
 
     async def _answer(self) -> None:
         if self.silent:

@@ -25,7 +25,16 @@ from redis.asyncio import Redis
 from rich.console import Console
 
 from litellm_parallel_limits.cli.views import status_view
-from litellm_parallel_limits.history import HELD, LATELY_STEPS, REFUSED, SAMPLES, STEP_SECONDS, STEPS
+from litellm_parallel_limits.history import (
+    HELD,
+    LATELY_STEPS,
+    MOST_NAMES,
+    PAST_SECONDS,
+    REFUSED,
+    SAMPLES,
+    STEP_SECONDS,
+    STEPS,
+)
 from litellm_parallel_limits.stores.redis import RedisBackend
 from tests.page.browser import DESKTOP, PHONE, Visit, chromium
 from tests.rig.burst import Ask
@@ -165,7 +174,9 @@ async def make_up(redis: RedisServer) -> None:
     await client.delete(*real)
     backend = RedisBackend(client, ttl=30)
     for back in range(STEPS, 0, -1):
-        await backend.note(now - back, _made_up(back, chance))
+        await backend.note(
+            f"past-{now - back}", _made_up(back, chance), seconds=PAST_SECONDS, most=MOST_NAMES
+        )
     await client.aclose()
 
 
@@ -176,7 +187,7 @@ def _made_up(back: int, chance: Random) -> dict[str, int]:
     held = {f"{HELD}:{name}": round((wave + burst) * share * SAMPLES) for name, share in shares.items()}
     refused = round(burst / 4 * chance.random() + max(0.0, chance.gauss(-1, 1)))
     # None in the last minute: status would tell them, too.
-    return held | ({f"{REFUSED}::model_per_key": refused} if refused and back > LATELY_STEPS else {})
+    return held | ({f"{REFUSED}:model_per_key": refused} if refused and back > LATELY_STEPS else {})
 
 
 async def picture(browser: Browser, proxy: Proxy, name: str, *, opened: bool = True, **look: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from unittest import mock
 
 import pytest
 
@@ -29,12 +30,12 @@ class Holds:
 
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
-        self.slots: dict[str, int] = {}
-        self.leases = 0
+        self.by_limit: dict[str, int] = {}
+        self.in_flight = 0
 
-    def held(self) -> tuple[int, Mapping[str, int]]:
+    def slots(self) -> Mapping[str, int]:
         """Return what the test says."""
-        return self.leases, self.slots
+        return self.by_limit
 
 
 @pytest.fixture
@@ -82,6 +83,8 @@ async def test_crowd_of_refused_strangers_stays_small(history: History) -> None:
     """Of more scopes than can be told only the limit is, and no refusal is lost."""
     for stranger in range(3 * MOST_REFUSING):
         refused(history, of=f"stranger-{stranger}")
+        if stranger % MOST_REFUSING == MOST_REFUSING - 1:
+            await history.note()
     lately = await history.refused_lately()
     assert len(lately) == MOST_REFUSING + 1
     assert lately[Scope("team")] == Refusals(2 * MOST_REFUSING, None)
@@ -92,7 +95,7 @@ async def test_past_is_the_mean_of_each_step(history: History, holds: Holds, clo
     """Of each step that is over the mean in flight is told, in all and for each limit, and the refusals."""
     clock.advance(STEP_SECONDS - clock() % STEP_SECONDS)
     for leases in (5, 5, 5, 0, 0):
-        holds.leases, holds.slots = leases, {"team": 2 * leases}
+        holds.in_flight, holds.by_limit = leases, {"team": 2 * leases}
         await history.note(sample=True)
         clock.advance(1)
     refused(history)
@@ -124,3 +127,21 @@ async def test_store_that_fails_costs_nobody_anything(history: History, holds: H
     holds.store.out = False
     refused(history)
     assert await history.refused_lately() == {limit().scope: Refusals(1, 2)}
+
+
+async def test_second_is_looked_at_once(history: History, holds: Holds, clock: Clock) -> None:
+    """However the store's clock jumps back, what is held in a second is noted once."""
+    clock.advance(STEP_SECONDS - clock() % STEP_SECONDS + 0.99)
+    holds.in_flight, holds.by_limit = 1, {"team": 1}
+    sleeps = []
+
+    async def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        clock.advance(seconds if len(sleeps) % 2 else seconds - 0.02)
+        if len(sleeps) == 20:
+            holds.in_flight = 0
+
+    with mock.patch("asyncio.sleep", sleep):
+        await history._note_while_held()  # noqa: SLF001 (its clock is a test's)
+    noted = await holds.store.noted([f"past-{int(clock()) // STEP_SECONDS - back}" for back in range(4)])
+    assert max(step.get("held:", 0) for step in noted) == STEP_SECONDS

@@ -13,6 +13,7 @@ from litellm_parallel_limits.status import View
 from litellm_parallel_limits.stores import Snapshot
 from tests.clock import Clock
 from tests.faulty_store import FaultyStore
+from tests.samples import lease, limit
 
 
 class SlowStore(FaultyStore):
@@ -65,3 +66,23 @@ async def test_slow_looks_are_shared(overview: Overview, store: SlowStore, clock
     clock.advance(store.seconds * REST * 0.2)
     await overview.status(View())
     assert store.looks == 2
+
+
+async def test_outage_is_not_shown_longer_than_it_lasts(overview: Overview, store: SlowStore) -> None:
+    """However long a look took that found the store out, the next one is a new one."""
+    store.seconds = 2 * QUICK_SECONDS
+    store.out = True
+    assert (await overview.status(View())).degraded
+    store.out = False
+    await overview._limiter().beat()  # noqa: SLF001 (the store is found to be back)
+    assert not (await overview.status(View())).degraded
+
+
+async def test_what_was_released_is_shown_no_more(overview: Overview, store: SlowStore) -> None:
+    """Who releases something by hand sees that it is gone."""
+    store.seconds = 2 * QUICK_SECONDS
+    held = lease(limit())
+    await store.acquire(held)
+    assert (await overview.status(View())).in_flight == 1
+    assert await overview.release(scope=None, lease=held.id) == 1
+    assert (await overview.status(View())).in_flight == 0

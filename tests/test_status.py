@@ -13,7 +13,7 @@ from litellm_parallel_limits.history import Refusals
 from litellm_parallel_limits.limits import Scope
 from litellm_parallel_limits.onlooker import Onlooker
 from litellm_parallel_limits.sources import Call, Identity
-from litellm_parallel_limits.status import Sort, View, scope_id, status
+from litellm_parallel_limits.status import Sort, View, look, scope_id, status
 from litellm_parallel_limits.stores import Holding, Snapshot
 
 NOW = 100_000
@@ -33,7 +33,7 @@ def shown(
 ) -> dict[str, Any]:
     """Return the document of what is held, and what was refused."""
     snapshot = Snapshot(NOW, holdings)
-    return asdict(status(snapshot, refused or {}, view or View(), store="redis", ttl=TTL))
+    return asdict(status(look(snapshot, refused or {}, ttl=TTL), view or View(), store="redis"))
 
 
 def test_document_has_the_promised_shape() -> None:
@@ -71,7 +71,7 @@ def test_nothing_in_flight_shows_no_scopes() -> None:
 
 def test_outage_shows() -> None:
     """A status of this worker alone says that it is one, and of which store."""
-    alone = status(Snapshot(NOW, (), is_whole=False), {}, View(), store="memory", ttl=TTL)
+    alone = status(look(Snapshot(NOW, (), is_whole=False), {}, ttl=TTL), View(), store="memory")
     assert (alone.store, alone.degraded) == ("memory", True)
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
 from litellm_parallel_limits.answers import Refusal, admitted_headers, refusal
 from litellm_parallel_limits.holder import Holder
 from litellm_parallel_limits.limiter import Permit
@@ -24,7 +29,7 @@ class Span:
 def traced(holder: Holder, refused: Refusal | None = None) -> dict[str, object]:
     """Return what the span of a request is told."""
     span = Span()
-    trace(span, holder, refused)
+    trace(SimpleNamespace(parent_otel_span=span), holder, refused)
     return span.attributes
 
 
@@ -61,3 +66,21 @@ def test_without_a_limit_nothing_is_told() -> None:
 def test_without_a_span_nothing_happens() -> None:
     """Where nobody traces, nothing is told."""
     trace(None, Holder(), refusal(Refused(limit(), 1), key_name="", held_seconds=None))
+
+
+class Broken:
+    """A span of somebody's tracing that fails."""
+
+    def set_attribute(self, *_: object) -> None:
+        """Fail."""
+        raise RuntimeError("no room")
+
+
+@pytest.mark.parametrize("span", ["a client's word", Broken(), {"set_attribute": 1}])
+def test_no_request_fails_for_its_trace(span: Any) -> None:
+    """Whatever stands in a span's place, the request goes on."""
+    trace(
+        SimpleNamespace(parent_otel_span=span),
+        Holder(),
+        refusal(Refused(limit(), 1), key_name="", held_seconds=None),
+    )

@@ -199,6 +199,10 @@ def explanation_view(document: object) -> RenderableType:
         for one in explanation.not_met:
             others.add_row(Text(one.name), Text(one.why, "dim", overflow="fold"))
         parts += [Text(), Text("Limits of the configuration that it does not meet:", "bold"), others]
+    if explanation.unread:
+        parties = " and ".join(explanation.unread)
+        told = f"LiteLLM has no record of this {parties}: only limits by name are known."
+        parts += [Text(), Text(told, "yellow")]
     return Group(*parts)
 
 

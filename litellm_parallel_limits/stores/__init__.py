@@ -8,9 +8,6 @@ from typing import Protocol
 
 from litellm_parallel_limits.limits import Answer, Lease, Limit, Patience, Scope, Waiting
 
-HISTORY_SECONDS = 960
-"""For which what workers note is kept: a quarter of an hour, and a minute for late readers."""
-
 
 @dataclass(frozen=True, slots=True)
 class Holding:
@@ -124,10 +121,13 @@ class Store(Protocol):
         """
         ...
 
-    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
-        """Add `amounts` to what all workers have noted in a `step` of time; kept for HISTORY_SECONDS."""
+    async def note(self, place: str, amounts: Mapping[str, int], *, seconds: int, most: int) -> None:
+        """Add `amounts`, by name, to what all workers have noted at a `place`.
+
+        It is kept for so many `seconds` from now. Of more than `most` names the last ones are left out.
+        """
         ...
 
-    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
-        """Return the sums of what was noted in each of `steps`."""
+    async def noted(self, places: Sequence[str]) -> Sequence[Mapping[str, int]]:
+        """Return the sums of what was noted at each of `places`."""
         ...

@@ -111,12 +111,15 @@ class Backend(Protocol):
         """Free the slots in `scopes`, of `lease` only if one is named, and return how many there were."""
         ...
 
-    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
-        """Add `amounts` to what was noted in a `step` of time."""
+    async def note(self, place: str, amounts: Mapping[str, int], *, seconds: int, most: int) -> None:
+        """Add `amounts`, by name, to what was noted at a `place`.
+
+        It is kept for so many `seconds` from now. Of more than `most` names the last ones are left out.
+        """
         ...
 
-    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
-        """Return the sums of what was noted in each of `steps`."""
+    async def noted(self, places: Sequence[str]) -> Sequence[Mapping[str, int]]:
+        """Return the sums of what was noted at each of `places`."""
         ...
 
 

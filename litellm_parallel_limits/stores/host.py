@@ -10,11 +10,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, I
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Scope
-from litellm_parallel_limits.stores import HISTORY_SECONDS, Holding, line
+from litellm_parallel_limits.stores import Holding, line
 from litellm_parallel_limits.stores.admit import admit
 from litellm_parallel_limits.stores.bells import Bells
 from litellm_parallel_limits.stores.exchange import (
@@ -31,6 +32,9 @@ from litellm_parallel_limits.stores.line import Line, Ticks
 LISTEN_SECONDS = 0.5
 """From one look at what was given to the next, should the bell not ring."""
 
+MOST_PLACES = 30
+"""Of what was noted, read at a time: a millisecond."""
+
 _TABLES = {
     "leases_1": """(
         scope TEXT, id TEXT, apart INT, worker TEXT, model TEXT, started INT, capacity INT,
@@ -38,7 +42,7 @@ _TABLES = {
     "workers_1": "(worker TEXT PRIMARY KEY, number INT, deadline INT) WITHOUT ROWID",
     "epochs_1": "(epoch INT, called INT)",
     "grants_1": "(worker TEXT, id TEXT, apart INT, counts TEXT)",
-    "notes_1": "(step INT, name TEXT, amount INT, deadline INT, PRIMARY KEY (step, name)) WITHOUT ROWID",
+    "notes_1": "(place TEXT, name TEXT, amount INT, deadline INT, PRIMARY KEY (place, name)) WITHOUT ROWID",
 }
 """Who changes a table gives it the next number: workers of an older version may use the file as well."""
 
@@ -103,13 +107,17 @@ class HostBackend:
         """Free the slots in `scopes`, of `lease` only if one is named, and return how many there were."""
         return await self._run(lambda work: work.free(scopes, lease))
 
-    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
-        """Add `amounts` to what was noted in a `step` of time."""
-        await self._run(lambda work: work.note(step, amounts))
+    async def note(self, place: str, amounts: Mapping[str, int], *, seconds: int, most: int) -> None:
+        """Add `amounts` to what was noted at a `place`."""
+        await self._run(lambda work: work.note(place, amounts, seconds, most))
 
-    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
-        """Return the sums of what was noted in each of `steps`."""
-        return await self._run(lambda work: [work.noted(step) for step in steps])
+    async def noted(self, places: Sequence[str]) -> Sequence[Mapping[str, int]]:
+        """Return the sums of what was noted at each of `places`."""
+        found: list[Mapping[str, int]] = []
+        for start in range(0, len(places), MOST_PLACES):  # who asks for slots comes between
+            some = places[start : start + MOST_PLACES]
+            found += await self._run(partial(_noted, some))
+        return found
 
     async def close(self) -> None:
         """Close the file."""
@@ -322,22 +330,28 @@ class _Work:
         )
         return [Holding(Scope.parse(scope), *rest) for scope, *rest in rows]
 
-    def note(self, step: int, amounts: Mapping[str, int]) -> None:
-        """Add `amounts` to what was noted in a `step` of time."""
-        self._do("DELETE FROM notes_1 WHERE deadline < :now")
+    def note(self, place: str, amounts: Mapping[str, int], seconds: int, most: int) -> None:
+        """Add `amounts` to what was noted at a `place`."""
+        known = set(self.noted(place))
+        if not known:
+            self._do("DELETE FROM notes_1 WHERE deadline < :now")
         for name, amount in amounts.items():
+            if name not in known and len(known) >= most:
+                continue
+            known.add(name)
             self._do(
-                "INSERT INTO notes_1 VALUES (:step, :name, :amount, :now + :kept) "
-                "ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
-                step=step,
+                "INSERT INTO notes_1 VALUES (:place, :name, :amount, :now + :kept) "
+                "ON CONFLICT DO UPDATE SET amount = amount + excluded.amount, deadline = excluded.deadline",
+                place=place,
                 name=name,
                 amount=amount,
-                kept=HISTORY_SECONDS * 1000,
+                kept=seconds * 1000,
             )
 
-    def noted(self, step: int) -> Mapping[str, int]:
-        """Return the sums of what was noted in a `step` of time."""
-        return dict(self._do("SELECT name, amount FROM notes_1 WHERE step = :step", step=step).fetchall())
+    def noted(self, place: str) -> Mapping[str, int]:
+        """Return the sums of what was noted at a `place`."""
+        found = self._do("SELECT name, amount FROM notes_1 WHERE place = :place", place=place)
+        return dict(found.fetchall())
 
     def _forget(self) -> None:
         for table in (*_TABLES, *line.TABLES):
@@ -362,6 +376,10 @@ class _Work:
 
     def _do(self, statement: str, **values: object) -> sqlite3.Cursor:
         return self._cursor.execute(statement, self._times | values)
+
+
+def _noted(places: Sequence[str], work: _Work) -> Sequence[Mapping[str, int]]:
+    return [work.noted(place) for place in places]
 
 
 def _place(lease: Lease, limit: Limit) -> dict[str, object]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from litellm_parallel_limits.limits import Admitted, Answer, Lease, Limit, Patience, Scope, Waiting
-from litellm_parallel_limits.stores import HISTORY_SECONDS, Holding, Snapshot
+from litellm_parallel_limits.stores import Holding, Snapshot
 from litellm_parallel_limits.stores.admit import admit, is_apart
 from litellm_parallel_limits.stores.exchange import Ask, Stands
 from litellm_parallel_limits.stores.line import Line, Ticks, create
@@ -46,7 +46,7 @@ class MemoryStore:
         # Within a place the slots stand in the order of their deadlines: all live equally long.
         self._places: dict[tuple[str, _Kind], dict[str, _Slot]] = {}
         self._waiting: dict[str, asyncio.Future[Admitted]] = {}
-        self._notes: dict[int, tuple[float, Counter[str]]] = {}
+        self._notes: dict[str, tuple[float, Counter[str]]] = {}
         self._ticks = Ticks(clock)
         self._waiters: sqlite3.Connection | None = None
 
@@ -118,16 +118,19 @@ class MemoryStore:
             self._line([slot.limit.scope for slot in meant])
         return len(meant)
 
-    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
-        """Add `amounts` to what was noted in a `step` of time."""
+    async def note(self, place: str, amounts: Mapping[str, int], *, seconds: int, most: int) -> None:
+        """Add `amounts` to what was noted at a `place`."""
         now = self._clock()
-        self._notes = {of: note for of, note in self._notes.items() if note[0] > now}
-        _, sums = self._notes.setdefault(step, (now + HISTORY_SECONDS, Counter()))
-        sums.update(amounts)
+        self._notes = {known: note for known, note in self._notes.items() if note[0] > now}
+        _, sums = self._notes.get(place, (now, Counter()))
+        for name, amount in amounts.items():
+            if name in sums or len(sums) < most:
+                sums[name] += amount
+        self._notes[place] = (now + seconds, sums)
 
-    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
-        """Return the sums of what was noted in each of `steps`."""
-        return [self._notes[step][1] if step in self._notes else {} for step in steps]
+    async def noted(self, places: Sequence[str]) -> Sequence[Mapping[str, int]]:
+        """Return the sums of what was noted at each of `places`."""
+        return [self._notes[place][1] if place in self._notes else {} for place in places]
 
     def count(self, scope: Scope) -> int:
         """Return how many leases are compared with a limit of `scope`."""

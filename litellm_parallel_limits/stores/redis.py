@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
 from litellm_parallel_limits.limits import LONGEST_WAIT_SECONDS, Answer, Lease, Limit, Scope
-from litellm_parallel_limits.stores import HISTORY_SECONDS, Holding
+from litellm_parallel_limits.stores import Holding
 from litellm_parallel_limits.stores.exchange import (
     Ask,
     Exchange,
@@ -29,8 +29,8 @@ ROOT = "{litellm_parallel_limits}"
 MOST_PLACES = 500
 """Keys looked at in one call: about 0.4 ms of Redis."""
 
-MOST_STEPS = 30
-"""Of what was noted, read in one call: each has a few dozen sums, seldom a hundred and more a worker."""
+MOST_NOTED = 30
+"""Places of what was noted, read in one call: each has a few dozen sums, or a hundred."""
 
 LISTEN_MS = 500
 """For which one call waits to be told of turns: less than the time-out of its connection."""
@@ -164,16 +164,16 @@ class RedisBackend:
         meant = _quoted([lease]) + ":" if lease else ""
         return int(await self._run_free(keys, (self._ttl_ms, meant, *(scope.key for scope in scopes))))
 
-    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
-        """Add `amounts` to what was noted in a `step` of time."""
+    async def note(self, place: str, amounts: Mapping[str, int], *, seconds: int, most: int) -> None:
+        """Add `amounts` to what was noted at a `place`."""
         pairs = (part for pair in amounts.items() for part in pair)
-        await self._run_note([self._key("noted", str(step))], (HISTORY_SECONDS * 1000, *pairs))
+        await self._run_note([self._key("noted", place)], (seconds * 1000, most, *pairs))
 
-    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
-        """Return the sums of what was noted in each of `steps`."""
+    async def noted(self, places: Sequence[str]) -> Sequence[Mapping[str, int]]:
+        """Return the sums of what was noted at each of `places`."""
         found: list[Mapping[str, int]] = []
-        for start in range(0, len(steps), MOST_STEPS):
-            keys = [self._key("noted", str(step)) for step in steps[start : start + MOST_STEPS]]
+        for start in range(0, len(places), MOST_NOTED):
+            keys = [self._key("noted", place) for place in places[start : start + MOST_NOTED]]
             found += (_sums(pairs) for pairs in await self._run_noted(keys, ()))
         return found
 

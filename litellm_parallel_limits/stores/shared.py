@@ -207,13 +207,13 @@ class SharedStore:
         await self.told()  # so that those that wait have their turns
         return freed
 
-    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
-        """Add `amounts` to what all workers have noted in a `step` of time."""
-        await self._ask(self._backend.note(step, amounts))
+    async def note(self, place: str, amounts: Mapping[str, int], *, seconds: int, most: int) -> None:
+        """Add `amounts` to what all workers have noted at a `place`."""
+        await self._ask(self._backend.note(place, amounts, seconds=seconds, most=most))
 
-    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
-        """Return the sums of what was noted in each of `steps`."""
-        return await self._ask(self._backend.noted(steps))
+    async def noted(self, places: Sequence[str]) -> Sequence[Mapping[str, int]]:
+        """Return the sums of what was noted at each of `places`."""
+        return await self._ask(self._backend.noted(places))
 
     def _send(self) -> None:
         if self._sending is None or self._sending.done():

@@ -52,15 +52,15 @@ class Timed:
         with self._timing("free"):
             return await self._backend.free(scopes, lease)
 
-    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
-        """Add `amounts` to what was noted in a `step` of time."""
+    async def note(self, place: str, amounts: Mapping[str, int], *, seconds: int, most: int) -> None:
+        """Add `amounts` to what was noted at a `place`."""
         with self._timing("note"):
-            await self._backend.note(step, amounts)
+            await self._backend.note(place, amounts, seconds=seconds, most=most)
 
-    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
-        """Return the sums of what was noted in each of `steps`."""
+    async def noted(self, places: Sequence[str]) -> Sequence[Mapping[str, int]]:
+        """Return the sums of what was noted at each of `places`."""
         with self._timing("noted"):
-            return await self._backend.noted(steps)
+            return await self._backend.noted(places)
 
     @contextmanager
     def _timing(self, operation: str) -> Iterator[None]:

@@ -151,7 +151,7 @@ def test_a_key_on_a_real_terminal_ends_it(key: bytes, fake_proxy: FakeProxy) -> 
         os.write(ours, b"x")
         os.write(ours, key)
         seen += read_until(ours, b"\x1b[?1049l")
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     finally:
         process.kill()
         process.wait()
@@ -160,7 +160,7 @@ def test_a_key_on_a_real_terminal_ends_it(key: bytes, fake_proxy: FakeProxy) -> 
     assert KEY.encode() not in seen
 
 
-def read_until(terminal: int, wanted: bytes, seconds: float = 20) -> bytes:
+def read_until(terminal: int, wanted: bytes, seconds: float = 60) -> bytes:
     """Return what a terminal shows up to what is wanted."""
     deadline, seen = time.monotonic() + seconds, b""
     while wanted not in seen:

@@ -94,7 +94,7 @@ async def test_a_scrape_tells_what_the_provider_holds(proxies: Sequence[Proxy], 
 
 async def test_every_worker_tells_what_all_hold(proxies: Sequence[Proxy], provider: Provider) -> None:
     """Status and history are of all workers and proxies, whichever of them is asked."""
-    keys = [key() for _ in range(CAPACITY + 2)]
+    keys, before = [key() for _ in range(CAPACITY + 2)], refused_lately(proxies[1])
     sent = [
         asyncio.create_task(Ask(one, "measured").send(proxies[number % 2])) for number, one in enumerate(keys)
     ]
@@ -105,10 +105,11 @@ async def test_every_worker_tells_what_all_hold(proxies: Sequence[Proxy], provid
         assert pool["in_flight"] == len(pool["holders"]) == CAPACITY
         assert pool["utilization"] == 1
         assert len({holder["worker"] for holder in pool["holders"]}) > 1
-    await until(lambda: refused_lately(proxies[1]) >= 2, 2 * STEP_SECONDS, proxies[1].status)
+    await until(lambda: refused_lately(proxies[1]) >= before + 2, 2 * STEP_SECONDS, proxies[1].status)
 
     def tells_of_the_load() -> bool:
-        return all(CAPACITY in past(proxy) for proxy in proxies)
+        # A worker that is held up misses a second now and then.
+        return all(any(abs(mean - CAPACITY) <= 1 for mean in past(proxy)) for proxy in proxies)
 
     await until(tells_of_the_load, 4 * STEP_SECONDS, lambda: past(proxies[0]))
     for one in keys:
@@ -119,8 +120,7 @@ async def test_every_worker_tells_what_all_hold(proxies: Sequence[Proxy], provid
 
 def refused_lately(proxy: Proxy) -> int:
     """Return how many the pool has refused within a minute."""
-    (pool,) = [scope for scope in proxy.status()["scopes"] if scope["name"] == POOL]
-    number: int = pool["refused_lately"]
+    number: int = proxy.status()["refused_lately"]
     return number
 
 
@@ -143,23 +143,41 @@ async def test_no_metric_names_a_caller(proxies: Sequence[Proxy], provider: Prov
     assert not [line for line in ours if "script" in line or "secret" in line or one in line]
 
 
+async def refuse_one(proxy: Proxy, provider: Provider) -> None:
+    """Have one request refused, by a full pool."""
+    keys = [key() for _ in range(CAPACITY)]
+    sent = [asyncio.create_task(Ask(one, "measured").send(proxy)) for one in keys]
+    await provider.holds(CAPACITY, model="gated:measured")
+    assert (await Ask(key(), "measured").send(proxy)).status_code == 429
+    for one in keys:
+        provider.open_gate(caller(one))
+    assert {answer.status_code for answer in await asyncio.gather(*sent)} == {200}
+
+
 @needs(LOG_FIELDS)
-async def test_the_log_is_structured_where_litellms_is(proxies: Sequence[Proxy]) -> None:
+async def test_the_log_is_structured_where_litellms_is(proxies: Sequence[Proxy], provider: Provider) -> None:
     """In LiteLLM's JSON mode a line of ours is an object with its facts as fields."""
-    refusing = [
-        line
-        for text in proxies[1].log().splitlines()
-        if '"refuses"' in text and (line := json.loads(text)).get("event") == "refuses"
-    ]
-    assert len(refusing) == 1
-    assert refusing[0]["limit"] == POOL
-    assert (refusing[0]["in_flight"], refusing[0]["capacity"]) == (CAPACITY, CAPACITY)
-    assert refusing[0]["level"] == "WARNING"
+    await refuse_one(proxies[1], provider)
+    lines = [json.loads(text) for text in proxies[1].log().splitlines() if '"refuses"' in text]
+    refuses = next(line for line in lines if line.get("event") == "refuses")
+    assert refuses["limit"] == POOL
+    assert (refuses["in_flight"], refuses["capacity"]) == (CAPACITY, CAPACITY)
+    assert refuses["level"] == "WARNING"
 
 
-async def test_a_trace_tells_what_became_of_a_request(proxies: Sequence[Proxy]) -> None:
+async def test_a_trace_tells_what_became_of_a_request(proxies: Sequence[Proxy], provider: Provider) -> None:
     """LiteLLM's span of a request has the limits it met, and the one that refused it."""
+    await refuse_one(proxies[1], provider)
     told = {"outcome": "limit", "limit": POOL}
     wanted = [f'"litellm_parallel_limits.{name}": "{value}"' for name, value in told.items()]
     wanted += ['"litellm_parallel_limits.outcome": "admitted"', '"litellm_parallel_limits.limits": [']
-    await until(lambda: all(text in proxies[1].log() for text in wanted), 10, proxies[1].log)
+    await until(lambda: all(text in proxies[1].log() for text in wanted), 20, proxies[1].log)
+
+
+async def test_a_client_cannot_break_its_trace(proxies: Sequence[Proxy], provider: Provider) -> None:
+    """What a client says is its span is none, on routes whose metadata LiteLLM's router reads, too."""
+    one = key()
+    provider.open_gate(caller(one))
+    body = {"model": "measured", "input": "hi", "metadata": {"litellm_parent_otel_span": "x"}}
+    async with proxies[1].http(one) as client:
+        assert (await client.post("/v1/responses", json=body)).status_code == 200

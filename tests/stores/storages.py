@@ -234,13 +234,13 @@ class OneWorker:
         """Free slots."""
         return sum([await self._store.free(scope=scope, lease=lease) for scope in scopes])
 
-    async def note(self, step: int, amounts: Mapping[str, int]) -> None:
+    async def note(self, place: str, amounts: Mapping[str, int], *, seconds: int, most: int) -> None:
         """Add to what was noted."""
-        await self._store.note(step, amounts)
+        await self._store.note(place, amounts, seconds=seconds, most=most)
 
-    async def noted(self, steps: Sequence[int]) -> Sequence[Mapping[str, int]]:
+    async def noted(self, places: Sequence[str]) -> Sequence[Mapping[str, int]]:
         """Return what was noted."""
-        return await self._store.noted(steps)
+        return await self._store.noted(places)
 
 
 class InFile:

@@ -11,7 +11,6 @@ import pytest
 from redis.asyncio import Redis
 
 from litellm_parallel_limits.errors import StoreError
-from litellm_parallel_limits.stores import HISTORY_SECONDS
 from litellm_parallel_limits.stores.shared import SharedStore
 from tests.rig.polling import until
 from tests.rig.process import HOST
@@ -93,9 +92,9 @@ async def test_what_is_noted_vanishes_by_itself(redis_storage: InRedis) -> None:
     """What workers note is kept for its time, however often they add to it."""
     store = redis_storage.store()
     for _ in range(2):
-        await store.note(7, {"held:": 1})
+        await store.note("a", {"held:": 1}, seconds=900, most=9)
     (noted,) = [key for key in await redis_storage.client.keys() if b":noted:" in key]
-    assert 0 < await redis_storage.client.pttl(noted) <= HISTORY_SECONDS * 1000
+    assert 0 < await redis_storage.client.pttl(noted) <= 900 * 1000
 
 
 async def test_renewed_keys_live_as_long_as_their_leases(redis_storage: InRedis) -> None:

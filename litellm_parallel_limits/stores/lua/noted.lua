@@ -1,6 +1,6 @@
 -- What all workers have noted.
 --
--- KEYS   what was noted in a step of time (hashes: sums by name)
+-- KEYS   what was noted at each place (hashes: sums by name)
 -- Reply  for each key: names and sums by turns
 
 local reply = {}
