@@ -84,8 +84,8 @@ async def _auth(request: Request) -> Any:
             raise
         # What LiteLLM says of a key it does not know, without a database.
         raise HTTPException(UNAUTHORIZED, error.message) from error
-    except Exception as error:  # of LiteLLM 1.106 without its package for a database
-        if any(headers.values()):
+    except Exception as error:  # of LiteLLM 1.106 without its package for a database, over what it had to say
+        if _code(error.__context__) == str(FORBIDDEN):
             raise HTTPException(FORBIDDEN, "LiteLLM does not let this key look here.") from error
         raise HTTPException(UNAUTHORIZED, "A key is needed that LiteLLM can check.") from error
 
@@ -93,20 +93,23 @@ async def _auth(request: Request) -> Any:
 async def _onlooker(request: Request) -> Onlooker:
     """Return who asks: an admin, or any key that may look at itself, or at these routes."""
     try:
-        auth = await _auth(Request({**request.scope, "path": OWN_INFO}, request.receive))
-    except (HTTPException, ProxyException) as error:
-        if _code(error) != str(FORBIDDEN):
-            raise
-        auth = await _auth(request)
+        auth = await _auth(Request({**request.scope, "path": OWN_INFO}, _no_body))
+    except (HTTPException, ProxyException):
+        auth = await _auth(Request(request.scope, _no_body))
     else:
         if _role(auth) in ADMIN_ROLES and getattr(auth, "allowed_routes", None):
-            auth = await _auth(request)  # an admin's key may be for its own eyes only
+            auth = await _auth(Request(request.scope, _no_body))  # it may be for its own eyes only
     return EVERYBODY if _role(auth) in ADMIN_ROLES else Onlooker.of(caller(auth))
 
 
+async def _no_body() -> dict[str, object]:
+    """Return the body of a request that LiteLLM reads twice: a second wait for the client's would hang."""
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
 def _code(error: Any) -> str:
-    """Return the status of FastAPI's error, or of LiteLLM's."""
-    return str(error.status_code if isinstance(error, HTTPException) else error.code)
+    """Return the status of FastAPI's error, or of LiteLLM's, as text."""
+    return str(getattr(error, "status_code", getattr(error, "code", None)))
 
 
 def _admin(onlooker: Annotated[Onlooker, Depends(_onlooker)]) -> None:

@@ -15,7 +15,6 @@ from tests.page.browser import Visit
 from tests.page.conftest import Visiting
 from tests.rig.burst import GATED, Ask
 from tests.rig.identities import admin_key, caller, key
-from tests.rig.polling import until
 from tests.rig.provider import Provider
 from tests.rig.proxy import Proxy
 
@@ -120,7 +119,7 @@ async def test_a_key_sees_its_own_and_releases_nothing(
     async with held(provider, asks[0]) as mine, held(provider, asks[1]) as others:
         mine.append(asyncio.create_task(asks[0].send(real_proxy)))
         others.append(asyncio.create_task(asks[1].send(real_proxy)))
-        await until(lambda: real_proxy.status()["in_flight"] == len(asks), 10, real_proxy.status)
+        await real_proxy.shows(len(asks), 10)
         visit = await visiting(url, asks[0].key, flying=False)
         await visit.reads(".scope .count", f"1 of {CAPACITY}")
         await visit.tells(".who", "user cora")

@@ -218,7 +218,7 @@ async def held(proxy: Proxy, provider: Provider, asks: Sequence[Way]) -> AsyncIt
         for one in callers:
             provider.open_gate(one)
         await asyncio.gather(*sent)
-    await until(lambda: proxy.status()["in_flight"] == before, 5, proxy.status)
+    await proxy.shows(before, 5)
 
 
 def at(provider: Provider, *boxes: str) -> list[int]:
@@ -448,7 +448,7 @@ async def test_a_full_fallback_leaves_the_first_error(
         answer = await Way(one, model, body=body).send(routing_proxy)
         assert answer.status_code == 500, answer.text
         assert at(provider, "second-1") == [1]
-        await until(lambda: routing_proxy.status()["in_flight"] == 1, 2, routing_proxy.status)
+        await routing_proxy.shows(1, 2)
 
 
 async def test_a_full_pool_of_the_fallback_leaves_the_first_error(
@@ -461,7 +461,7 @@ async def test_a_full_pool_of_the_fallback_leaves_the_first_error(
         assert slots(routing_proxy) == {}
         answer = await Way(key(), "failing-to-pool").send(routing_proxy)
         assert answer.status_code == 500, answer.text
-        await until(lambda: routing_proxy.status()["in_flight"] == 1, 2, routing_proxy.status)
+        await routing_proxy.shows(1, 2)
 
 
 async def test_full_deployments_of_the_fallback_leave_the_first_error(

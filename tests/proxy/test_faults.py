@@ -72,7 +72,7 @@ async def test_a_flushed_redis_is_exact_within_a_heartbeat(
     one = key(metadata={"max_parallel_requests": 1})
     held = await hold(fragile_proxy, provider, one)
     own_redis.client.flushall()
-    await until(lambda: fragile_proxy.status()["in_flight"] == 1, TTL / 3 + 1, fragile_proxy.status)
+    await fragile_proxy.shows(1, TTL / 3 + 1)
     assert (await Ask(one).send(fragile_proxy)).status_code == 429
     provider.open_gate(caller(one))
     assert (await held).status_code == 200

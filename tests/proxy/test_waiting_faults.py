@@ -130,7 +130,7 @@ async def test_a_worker_that_is_killed_keeps_nobody_waiting(
     assert [provider.count(caller=visit.name).total for visit in lost[1:]] == [0, 0]
     ended = await asyncio.gather(*(visit.answer for visit in lost), return_exceptions=True)
     assert all(isinstance(end, httpx.TransportError) for end in ended)
-    await until(lambda: started["first"].status()["in_flight"] == 0, TTL + 1, started["first"].status)
+    await started["first"].settled(TTL + 1)
 
 
 # A store that fails

@@ -136,9 +136,16 @@ class Proxy:
         in_use = [scope for scope in document["scopes"] if scope["in_flight"] or scope["waiting"]]
         return {**document, "scopes": in_use}
 
+    async def shows(self, number: int, seconds: float = 5) -> None:
+        """Return once its status has so many in flight: a look that was dear is shown for a while.
+
+        Raises AssertionError with the status if that never comes.
+        """
+        await until(lambda: self.status()["in_flight"] == number, seconds, self.status)
+
     async def settled(self, seconds: float = 5) -> None:
         """Return once nothing is in flight. Raises AssertionError with the status if that never comes."""
-        await until(lambda: self.status()["in_flight"] == 0, seconds, self.status)
+        await self.shows(0, seconds)
 
 
 def _sdk_options(key: str) -> dict[str, Any]:
