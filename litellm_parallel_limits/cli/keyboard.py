@@ -14,10 +14,6 @@ QUIT = frozenset("qQ\x03\x04")
 """With which one leaves; the last two are Ctrl-C and Ctrl-D."""
 
 
-ATTENTION_SECONDS = 0.25
-"""After which one looks up, pressed or not: a Ctrl-C that comes just before a wait does not end it. Ours."""
-
-
 class Pause(Protocol):
     """Waits so many seconds, and says whether somebody wants to leave."""
 
@@ -54,7 +50,7 @@ def _deaf(seconds: float) -> bool:
 def _listening(seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
-        if select.select([sys.stdin], [], [], min(left, ATTENTION_SECONDS))[0]:
+        if select.select([sys.stdin], [], [], left)[0]:
             pressed = os.read(sys.stdin.fileno(), 64)
             if not pressed or not QUIT.isdisjoint(pressed.decode(errors="replace")):
                 return True
