@@ -15,18 +15,19 @@ from litellm_parallel_limits.limiter import Limiter
 from litellm_parallel_limits.limits import Scope
 from litellm_parallel_limits.status import Look, Status, View, look, scope_id, status
 
-QUICK_SECONDS = 0.02
-"""A look that takes no longer is taken anew each time: LiteLLM's own work for the answer takes as long."""
+FEW_SLOTS = 500
+"""A look at no more is taken anew each time: LiteLLM's own work for the answer takes as long."""
 
-REST = 10
-"""For so many times as long as a slow look took it is shown again. Ours: a tenth of a worker's time."""
+SECONDS_A_SLOT = 0.0004
+"""For which a look at more is shown to all: ten times as long as it takes to look at each, which so takes a
+tenth of a worker's time at most."""
 
 
 class Overview:
     """Shows what workers hold, and releases it.
 
     `limiter` gives that of the worker which is asked, `ttl` is how many seconds its leases live. However
-    many look, and however often, what takes long to look at is looked at a tenth of the time at most.
+    many look, and however often, what takes long to look at is looked at now and then.
     `clock` returns seconds that never go back.
     """
 
@@ -76,14 +77,13 @@ class Overview:
     async def _look(self) -> Look:
         if self._seen is not None and self._clock() < self._seen_until:
             return self._seen
-        began = self._clock()
         snapshot = await self._limiter().snapshot()
         refused: Mapping[Scope, Refusals] = {}
         if snapshot.is_whole:
             with suppress(StoreError):
                 refused = await self._history.refused_lately()
         seen = await asyncio.to_thread(look, snapshot, refused, ttl=self._ttl)
-        took = self._clock() - began
-        self._seen = seen if seen.is_whole and took > QUICK_SECONDS else None
-        self._seen_until = self._clock() + took * REST
+        slots = len(snapshot.holdings)
+        self._seen = seen if seen.is_whole and slots > FEW_SLOTS else None
+        self._seen_until = self._clock() + slots * SECONDS_A_SLOT
         return seen

@@ -142,8 +142,14 @@ def test_a_key_on_a_real_terminal_ends_it(key: bytes, fake_proxy: FakeProxy) -> 
     fake_proxy.answers = {"status": (200, documents.BUSY), "history": (200, documents.HISTORY)}
     ours, theirs = pty.openpty()
     env = {**os.environ, "LITELLM_PROXY_URL": fake_proxy.url, "LITELLM_PROXY_API_KEY": KEY, "TERM": "xterm"}
-    at_the_terminal = ["setsid", "--ctty", sys.executable, "-m", "litellm_parallel_limits"]
-    command = [*at_the_terminal, "top", "--interval", "3600"]
+    at_the_terminal = [
+        "env",
+        "--default-signal=INT",
+        "setsid",
+        "--ctty",
+    ]  # who is run behind a shell ignores it
+    ours_at_it = [sys.executable, "-m", "litellm_parallel_limits", "top", "--interval", "3600"]
+    command = [*at_the_terminal, *ours_at_it]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env)
     os.close(theirs)
     try:

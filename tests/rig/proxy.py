@@ -137,7 +137,7 @@ class Proxy:
         return {**document, "scopes": in_use}
 
     async def shows(self, number: int, seconds: float = 5) -> None:
-        """Return once its status has so many in flight: a look that was dear is shown for a while.
+        """Return once its status has so many in flight.
 
         Raises AssertionError with the status if that never comes.
         """
