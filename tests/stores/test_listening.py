@@ -11,8 +11,10 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from litellm_parallel_limits.limits import Patience, Refused, Wait, Waiting
+from litellm_parallel_limits.stores import turns
 from litellm_parallel_limits.stores.redis import RedisBackend
 from litellm_parallel_limits.stores.shared import SharedStore
+from tests.rig.polling import until
 from tests.rig.redis_server import RedisServer
 from tests.samples import lease, limit
 from tests.stores.asking import admitted, renewed
@@ -65,16 +67,21 @@ class Worker:
         return granted.lease.id == place.lease.id
 
     async def close(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind. A client that is closed while it is listened to connects again."""
         await self.store.snapshot()
+        listening = self.store._turns._listening  # noqa: SLF001
+        await until(lambda: listening is None or listening.done(), 5, lambda: "it listens on")
         await self.clients[1].flushdb()
         for client in self.clients:
             await client.aclose()
 
 
 @pytest.fixture(params=[{}, {"protocol": 3}, {"decode_responses": True}], ids=["resp2", "resp3", "texts"])
-async def worker(request: pytest.FixtureRequest, redis_server: RedisServer) -> AsyncIterator[Worker]:
+async def worker(
+    request: pytest.FixtureRequest, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Worker]:
     """Yield a worker, with each kind of connection."""
+    monkeypatch.setattr(turns, "IDLE_SECONDS", 0.1)
     worker = Worker(redis_server.port, **request.param)
     await worker.clients[1].flushdb()
     yield worker
