@@ -61,17 +61,18 @@ class Admission:
             holder.asked = asked
         return refusal
 
-    def _wanted(self, holder: Holder, calls: Sequence[Call]) -> list[list[Limit]]:
+    def _wanted(self, holder: Holder, calls: Sequence[Call]) -> list[Sequence[Limit]]:
         wanted = list(self._limits(holder, calls))
         if sum(map(len, wanted)) > MOST_SCOPES:
             raise TooManyLimitsError(f"A request may meet {MOST_SCOPES} limits at most.")
         return wanted
 
-    def _limits(self, holder: Holder, calls: Sequence[Call]) -> Iterator[list[Limit]]:
+    def _limits(self, holder: Holder, calls: Sequence[Call]) -> Iterator[Sequence[Limit]]:
         """Yield what each of `calls` is to take; what counts no model is taken once."""
         held = set(holder.scopes)
         for call in calls:
-            yield [limit for limit in self._policy().limits(call) if limit.scope not in held]
+            met = self._policy().limits(call)
+            yield [limit for limit in met if limit.scope not in held] if held else met
             if len(calls) > 1:
                 held |= self._without_models(call)
 

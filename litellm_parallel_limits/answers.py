@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from litellm_parallel_limits.limits import Admitted, Refused, Scope
@@ -58,22 +58,21 @@ def admitted_headers(*admitted: Admitted) -> Headers:
     have refused it are named.
     """
     room: dict[str, tuple[int, int]] = {}
-    for limit, count in (pair for one in admitted for pair in one.counts()):
-        left = (max(0, limit.capacity - count), limit.capacity)
-        room[limit.scope.limit] = min(left, room.get(limit.scope.limit, left))
-    headers = dict(
-        pair for name, (left, capacity) in room.items() for pair in _room_headers(name, left, capacity)
-    )
+    for one in admitted:
+        for limit, count in one.counts():
+            left, name = (max(0, limit.capacity - count), limit.capacity), limit.scope.limit
+            room[name] = min(left, room[name]) if name in room else left
+    headers = {}
+    for name, (left_over, capacity) in room.items():
+        headers[f"x-ratelimit-{name}-limit-max_parallel_requests"] = str(capacity)
+        headers[f"x-ratelimit-{name}-remaining-max_parallel_requests"] = str(left_over)
     waited = sum(one.waited for one in admitted)
     if waited:
         headers[WAITED] = str(math.ceil(waited * 1000))
-    overrun = dict.fromkeys(limit.scope.limit for one in admitted for limit, _ in one.overrun)
-    return {**headers, WOULD_REFUSE: ", ".join(overrun)} if overrun else headers
-
-
-def _room_headers(name: str, left: int, capacity: int) -> Iterable[tuple[str, str]]:
-    yield f"x-ratelimit-{name}-limit-max_parallel_requests", str(capacity)
-    yield f"x-ratelimit-{name}-remaining-max_parallel_requests", str(left)
+    if any(one.lease.apart for one in admitted):
+        overrun = dict.fromkeys(limit.scope.limit for one in admitted for limit, _ in one.overrun)
+        headers |= {WOULD_REFUSE: ", ".join(overrun)} if overrun else {}
+    return headers
 
 
 def refusal(
@@ -130,6 +129,8 @@ def unavailable(limit: str, message: str) -> Refusal:
 
 def shown(text: str) -> str:
     """Return `text` fit for a message: one line, printable, not long."""
+    if len(text) <= LONGEST_SHOWN and text.isprintable():
+        return text
     cut = text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 1] + "…"
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut)
 

@@ -41,6 +41,27 @@ _FIELDS: Mapping[Dimension, tuple[str, ...]] = {
 
 _AUTH_NUMBERS = ("user_max_parallel_requests", "team_max_parallel_requests")
 
+NAMES = (
+    "api_key",
+    "token",
+    "key_alias",
+    "key_name",
+    *(field for fields in _FIELDS.values() for field in fields),
+)
+"""The fields of LiteLLM's auth object from which a call has the names of its parties."""
+
+TABLES = (
+    *_AUTH_NUMBERS,
+    "metadata",
+    "model_max_budget",
+    "team_metadata",
+    "organization_metadata",
+    "project_metadata",
+    "aliases",
+    "team_model_aliases",
+)
+"""Its other fields that decide over a call."""
+
 
 def caller(auth: Any) -> Call:
     """Return who calls, from LiteLLM's `UserAPIKeyAuth`, and what its records say."""
@@ -92,12 +113,10 @@ def calls(auth: Any, data: Mapping[str, Any], call_type: str, router: Any) -> tu
 def tags(data: Mapping[str, Any]) -> list[str]:
     """Return the tags of a request, each once: the client's, and those LiteLLM adds of its key and team."""
     places = (data, table(data.get("metadata")), table(data.get("litellm_metadata")))
-    lists = (place.get("tags") for place in places)
-    return list(
-        dict.fromkeys(
-            tag for tags in lists if isinstance(tags, list) for tag in tags if isinstance(tag, str) and tag
-        )
-    )
+    lists = [tags for place in places if isinstance(tags := place.get("tags"), list)]
+    if not lists:
+        return []
+    return list(dict.fromkeys(tag for tags in lists for tag in tags if isinstance(tag, str) and tag))
 
 
 def key_hash(auth: Any) -> str | None:

@@ -23,6 +23,7 @@ from litellm_parallel_limits.calls import calls, key_name
 from litellm_parallel_limits.errors import GoneError, TooManyLimitsError
 from litellm_parallel_limits.groups import find
 from litellm_parallel_limits.holder import Asked, Holder, current_holder
+from litellm_parallel_limits.known import Asking, Known, said
 from litellm_parallel_limits.model_info import Entry, deployment_id
 from litellm_parallel_limits.models import asking_for
 from litellm_parallel_limits.paths import model_in
@@ -84,6 +85,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         self._look_up = look_up
         self._take_over = take_over
         self._renewed = renewed
+        self._known = Known()
 
     # Each hook is defined on this very class, with LiteLLM's own parameter names: it looks for both.
     async def async_pre_call_hook(
@@ -161,25 +163,24 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         self._take_over(auth)
         if call_type == HANDED_ON and not data.get("model"):
             data = {**data, "model": model_in(holder.path)}
-        known = await self._calls(auth, data, call_type)
-        asked = Asked(
+        calls, name = await self._asking(auth, data, call_type)
+        return Asked(
+            run=_run_of(holder, data, call_type),
             id=data.get("litellm_call_id"),
-            calls=known,
+            calls=calls,
             model=answers.shown(str(data.get("model") or "")),
-            key_name=key_name(auth),
-            patience=lambda: self._admission.patience(known[0], _client_seconds(holder, data)),
+            key_name=name,
+            patience=lambda: self._admission.patience(calls[0], _client_seconds(holder, data)),
             again=lambda: self._calls(self._renewed(auth), data, call_type),
         )
-        described = _run(holder, data, call_type)
-        if described is None and holder.run is not None:
-            return asked
-        if not isinstance(holder.run, tuple):  # where LiteLLM describes none, the first is its own
-            holder.run = described or asked.run
-        if described not in {None, holder.run}:
-            return asked
-        holder.routed = False
-        holder.work = background_work.work(data, call_type)
-        return replace(asked, run=holder.run)
+
+    async def _asking(self, auth: Any, data: Mapping[str, Any], call_type: str) -> Asking:
+        told = said(auth, data, call_type)
+        asking = self._known.get(told)
+        if asking is None:
+            asking = Asking(await self._calls(auth, data, call_type), key_name(auth))
+            self._known.keep(told, asking)
+        return asking
 
     async def _calls(self, auth: Any, data: Mapping[str, Any], call_type: str) -> tuple[Call, ...]:
         known = calls(auth, data, call_type, self._router())
@@ -215,7 +216,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             asked = await self._asked(holder, auth, {"model": model}, ROUTED)
             return await self._admission.admit(holder, asked) or asked.calls[0]
         asked = holder.asked
-        call = asking_for(asked.calls[0].without_models(), model, model, self._router())
+        call = self._resolved(asked.calls[0], model)
         known = next((one for one in asked.calls if _ids(one) == _ids(call)), None)
         is_own = asked.id is not None and request.get("litellm_call_id") == asked.id
         if not (is_own or request.get(FALLBACK) or holder.is_refused):
@@ -227,6 +228,14 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             return known
         return await self._admission.go_on(holder, asked, call, instead=has_failed) or call
 
+    def _resolved(self, call: Call, model: str) -> Call:
+        """Return `call` as one for `model`, a name that the router knows."""
+        known: Call | None = call.known.get(("for", model))
+        if known is None:
+            known = asking_for(call.without_models(), model, model, self._router())
+            call.known["for", model] = known
+        return known
+
     def _strays(self, holder: Holder, model: str, deployments: Sequence[Entry]) -> set[str]:
         """Return the groups of which the router offers deployments that do not answer for `model`.
 
@@ -234,10 +243,13 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         """
         if holder.asked is None:
             return set()
-        router, team = self._router(), holder.asked.calls[0].team
-        expected = {deployment_id(entry) for entry in find(router, model, team).entries}
-        offered = {deployment_id(entry) for entry in deployments}
-        return {find(router, one, team).name for one in offered - expected} if offered - expected else set()
+        call, router = holder.asked.calls[0], self._router()
+        expected: frozenset[str] | None = call.known.get(("deployments", model))
+        if expected is None:
+            expected = frozenset(map(deployment_id, find(router, model, call.team).entries))
+            call.known["deployments", model] = expected
+        strays = {one for one in map(deployment_id, deployments) if one not in expected}
+        return {find(router, one, call.team).name for one in strays}
 
     async def _follow_to_id(self, holder: Holder, request: Mapping[str, Any]) -> None:
         """Take the slots of a fallback that names a deployment by its id: the router asks nobody about it."""
@@ -262,6 +274,20 @@ def _seconds(value: object) -> Iterator[float]:
         seconds = float(value)  # type: ignore[arg-type]  # a client's: anything
         if seconds >= 0:  # and no NaN
             yield seconds
+
+
+def _run_of(holder: Holder, data: Mapping[str, Any], call_type: str) -> object:
+    """Return on whose account a run through the chain takes: the request's own, or of a call nested in it."""
+    described = _run(holder, data, call_type)
+    if described is None and holder.run is not None:
+        return object()
+    if not isinstance(holder.run, tuple):  # where LiteLLM describes none, the first is its own
+        holder.run = described or object()
+    if described not in {None, holder.run}:
+        return object()
+    holder.routed = False
+    holder.work = background_work.work(data, call_type)
+    return holder.run
 
 
 def _run(holder: Holder, data: Mapping[str, Any], call_type: str) -> object:

@@ -81,6 +81,13 @@ class Policy:
 
         Raises TooManyLimitsError where they are more than one request may be counted in.
         """
+        known = call.known.get(("limits", by))
+        if known is None or known[0] is not self:
+            known = call.known["limits", by] = (self, self._limits(call, by))
+        limits: tuple[Limit, ...] = known[1]
+        return limits
+
+    def _limits(self, call: Call, by: Dimension | None) -> tuple[Limit, ...]:
         met: dict[Scope, Limit] = {}
         seconds = own_seconds(call, self.on_invalid)
         found = chain(self._from_records(call, by, seconds), self._from_operator(call, by, seconds))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from litellm_parallel_limits.limits import whole_number
 from litellm_parallel_limits.patterns import entries
@@ -77,6 +77,8 @@ class Call:
     tags: tuple[Identity, ...] = ()
     groups: tuple[Identity, ...] = ()
     deployments: tuple[Identity, ...] = ()
+    known: dict[Hashable, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """What was worked out of it, by whoever did: requests that say the same have the same call."""
 
     @property
     def team(self) -> str | None:

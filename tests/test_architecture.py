@@ -49,7 +49,7 @@ LAYERS = (
     {"settings", "holder", "gate", "status", "health", "explain"},
     {"overview"},
     {"logs", "metrics", "connections", "live", "look_ups", "calls"},
-    {"middleware", "tracing", "admission", "first_of", "undecided", "asker"},
+    {"known", "middleware", "tracing", "admission", "first_of", "undecided", "asker"},
     {"routing"},
     {"auth", "room", "routes", "page_routes", "store_choice"},
     {"plugin"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Protocol
 from urllib.parse import quote, unquote
@@ -76,15 +75,45 @@ class Listener(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class _Command:
-    """The keys and arguments of one call; a key is named by its place."""
+    """The keys and arguments of one call. A key is named by its place, a limit by its index in `limits`."""
 
-    keys: list[str]
-    args: list[str | int]
-    _places: dict[str, int] = field(default_factory=dict)
+    def __init__(self, root: str, keys: list[str]) -> None:
+        self.keys = keys
+        self.limits: list[str | int] = []
+        self.args: list[str | int] = []
+        self._root = root
+        self._places: dict[str, int] = {}
+        self._indexes: dict[int, int] = {}
+        self._told: list[Limit] = []
 
-    def place(self, key: str) -> int:
+    @property
+    def all_args(self) -> list[str | int]:
+        """What is to follow the arguments of every call."""
+        return [len(self._told), *self.limits, *self.args]
+
+    def add(self, lease: Lease) -> None:
+        """Name a lease."""
+        head, tail = _ends(lease)
+        self.args += (head, tail, len(lease.limits))
+        for limit in lease.limits:
+            # By identity, which is quick to look up: who has a limit twice tells it twice.
+            index = self._indexes.get(id(limit))
+            self.args.append(self._add(limit) if index is None else index)
+
+    def _add(self, limit: Limit) -> int:
+        key, observed = limit.scope.key, limit.observed
+        place = self._place("lease", key)
+        wait = limit.wait if limit.may_be_waited_for else None
+        self.limits += (place, self._place("apart", key) if observed else place, key)
+        self.limits += (limit.capacity, int(observed))
+        self.limits += ("",) if wait is None else (wait.most, wait.flow)
+        self._told.append(limit)
+        index = self._indexes[id(limit)] = len(self._told)
+        return index
+
+    def _place(self, kind: str, scope: str) -> int:
+        key = f"{self._root}:{kind}:{scope}"
         if key not in self._places:
             self.keys.append(key)
             self._places[key] = len(self.keys)
@@ -118,8 +147,7 @@ class RedisBackend:
 
     async def exchange(self, exchange: Exchange) -> Reply:
         """Carry out a call as one."""
-        command = self._command(exchange)
-        now, workers, epoch, alarm, *answers = await self._run_exchange(command.keys, command.args)
+        now, workers, epoch, alarm, *answers = await self._run_exchange(*self._command(exchange))
         told = zip(exchange.asks, answers, strict=True)
         return Reply(int(now), workers, int(epoch), [_answer(*pair) for pair in told], int(alarm))
 
@@ -177,52 +205,31 @@ class RedisBackend:
             found += (_sums(pairs) for pairs in await self._run_noted(keys, ()))
         return found
 
-    def _command(self, exchange: Exchange) -> _Command:
+    def _command(self, exchange: Exchange) -> tuple[list[str], list[str | int]]:
         keys = [self._key("workers"), self._key("scopes"), self._key("worker", exchange.worker)]
         keys += (self._key("epoch"), self._key("alarms"))
-        command = _Command(keys, [self._ttl_ms, self._settling_ms])
+        told: list[str | int] = [self._ttl_ms, self._settling_ms, self._root, LONGEST_WAIT_MS]
+        told += (PRIORITY_SECONDS * 1_000_000, MOST_PASSES, MOST_TURNS, exchange.worker, exchange.number)
+        told += (exchange.acknowledged, int(exchange.lately), exchange.epoch)
+        command = _Command(self._root, keys)
         args = command.args
-        args += (self._root, LONGEST_WAIT_MS, PRIORITY_SECONDS * 1_000_000, MOST_PASSES, MOST_TURNS)
-        args += (
-            exchange.worker,
-            exchange.number,
-            exchange.acknowledged,
-            int(exchange.lately),
-            exchange.epoch,
-        )
         args.append(len(exchange.releases))
         for ask in exchange.releases:
             args += ("",) if ask.patience is None else _waiter(ask)
-            args.append(len(ask.lease.limits))
-            for limit in ask.lease.limits:
-                args += (*self._places(command, limit), limit.scope.key, _member(ask.lease, limit))
-        renewed = _slots(exchange.renewals)
-        args.append(len(renewed))
-        for lease, limit in renewed:
-            place = command.place(self._key("apart" if lease.is_apart(limit) else "lease", limit.scope.key))
-            args += (place, limit.scope.key, _member(lease, limit))
+            command.add(ask.lease)
+        args.append(len(exchange.renewals))
+        for lease in exchange.renewals:
+            args.append(int(lease.apart))
+            command.add(lease)
         args.append(len(exchange.asks))
         for ask in exchange.asks:
-            self._add_ask(command, ask)
-        return command
-
-    def _add_ask(self, command: _Command, ask: Ask) -> None:
-        args, patience = command.args, ask.patience
-        if patience is None:
-            args.append("")
-        else:
-            args += (*_waiter(ask), patience.priority, int(patience.waited * 1e6))
-        args.append(len(ask.lease.limits))
-        for limit in ask.lease.limits:
-            args += (*self._places(command, limit), limit.scope.key, _member(ask.lease, limit))
-            args += (limit.capacity, int(limit.observed))
-            wait = limit.wait if patience is not None and limit.may_be_waited_for else None
-            args += ("",) if wait is None else (wait.most, wait.flow)
-
-    def _places(self, command: _Command, limit: Limit) -> tuple[int, int]:
-        """Return where a lease has its slot in `limit`, and where one that is apart: only if observed."""
-        place = command.place(self._key("lease", limit.scope.key))
-        return place, command.place(self._key("apart", limit.scope.key)) if limit.observed else place
+            patience = ask.patience
+            if patience is None:
+                args.append("")
+            else:
+                args += (*_waiter(ask), patience.priority, int(patience.waited * 1e6))
+            command.add(ask.lease)
+        return command.keys, told + command.all_args
 
     def _key(self, kind: str, scope: str = "") -> str:
         return f"{self._root}:{kind}:{scope}" if scope else f"{self._root}:{kind}"
@@ -231,10 +238,6 @@ class RedisBackend:
 def _script(client: RedisClient, *names: str) -> Script:
     script: Script = client.register_script("\n".join((_LUA / f"{name}.lua").read_text() for name in names))
     return script
-
-
-def _slots(leases: Iterable[Lease]) -> list[tuple[Lease, Limit]]:
-    return [(lease, limit) for lease in leases for limit in lease.limits]
 
 
 def _answer(ask: Ask, told: Sequence[int]) -> Answer | Stands | None:
@@ -269,13 +272,22 @@ def _waiter(ask: Ask) -> tuple[str, str]:
     return told, lane(lease.limits, ask.patience)
 
 
-def _member(lease: Lease, limit: Limit) -> str:
-    """Return the text that stands for the lease in a scope: all that a status needs to tell of it."""
-    return _quoted([lease.id, lease.worker, str(lease.started_ms), str(limit.capacity), lease.model])
+def _ends(lease: Lease) -> tuple[str, str]:
+    """Return what stands for the lease in a scope, before and after its number there.
+
+    Together it is all that a status needs to tell of it.
+    """
+    told = _quoted([lease.id, lease.worker, str(lease.started_ms)])
+    return f"{told}:", f":{_quote(lease.model)}"
 
 
 def _quoted(parts: Iterable[str]) -> str:
-    return ":".join(quote(part, safe="", errors="replace") for part in parts)
+    return ":".join(map(_quote, parts))
+
+
+def _quote(part: str) -> str:
+    plain = part.isalnum() and part.isascii()  # far quicker to see than to quote
+    return part if plain else quote(part, safe="", errors="replace")
 
 
 def _holding(scope: str, member: str) -> Holding:

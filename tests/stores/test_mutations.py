@@ -31,12 +31,12 @@ Open = Callable[[], AbstractAsyncContextManager[SharedStorage]]
 IN_EXCHANGE = (
     Mistake(
         "a release frees whoever comes first",
-        "  redis.call('ZREM', key, member)",
-        "  redis.call('ZPOPMIN', key)",
+        "  if redis.call('ZREM', key, member) == 1 then",
+        "  if #redis.call('ZPOPMIN', key) > 0 then",
     ),
     Mistake(
         "a release frees nothing that is apart",
-        "    redis.call('ZREM', apart_key, member)\n",
+        "    remove(limit.apart_key, member)\n",
         "",
     ),
     Mistake(
@@ -77,7 +77,7 @@ IN_EXCHANGE = (
     Mistake(
         "who is refused keeps what there was room for",
         "  local outcome, number = outcome_of(",
-        "  for _, limit in ipairs(limits) do hold(limit.key, limit.member) hold(KEYS[2], limit.scope) end\n"
+        "  for _, limit in ipairs(limits) do hold(limit.key, ask.members[_]) use(limit.scope) end\n"
         "  local outcome, number = outcome_of(",
     ),
     Mistake(
@@ -87,7 +87,7 @@ IN_EXCHANGE = (
     ),
     Mistake(
         "a lease is counted against itself when it is asked for again",
-        "    release(limit.key, limit.apart_key, limit.member)\n",
+        "    release(limit, ask.members[index])\n",
         "",
     ),
     Mistake(
@@ -137,8 +137,8 @@ IN_EXCHANGE = (
     ),
     Mistake(
         "a call from before a loss renews what was released after it",
-        "if not is_stranger then",
-        "if true then",
+        "ipairs(is_stranger and {} or limits)",
+        "ipairs(limits)",
     ),
     Mistake(
         "what a new worker takes for the first epoch goes on though others know better",

@@ -7,20 +7,21 @@
 --        4  the epoch: when Redis was last found without leases that it had, in ms; below zero if never
 --        5  scopes at which somebody waits (sorted set: scope, by when a lease lapses)
 --        6… the leases of a scope (sorted sets: member, by deadline), named below by their index here
+--        (a member is head, number and tail, which are the lease's but for the number, the limit's)
 -- ARGV   time to live of a lease and how long an epoch is unsettled, in ms
 --        root of every key, how long anybody may wait at most in ms
 --        what a step of priority is worth in µs, turns to be missed, turns in a call (order.py)
 --        worker, number of this call, number of its last call that was answered (0 if it matters no more),
 --        1 if that was so short ago that Redis must know of it still, epoch that it knows of
---        number of releases,   for each: waiter and lane, or an empty text if it never waited
---            number of limits, for each limit: key, key of those apart, scope, member
---        number of renewals,   for each: key, scope, member
---        number of admissions, for each:
---            waiter, or an empty text if it must not wait; if not: lane, priority, µs it has waited
---            number of limits, for each limit:
---                key, key of those apart, scope, member, capacity, 1 if it is only observed
---                how many may wait for it, or an empty text if nobody may; if not: flow
+--        number of limits,     for each:
+--            key, key of those apart, scope, number, 1 if it is only observed
+--            how many may wait for it, or an empty text if nobody may; if not: flow
 --        (apart are the slots that enforcement would not have given; the same key where it is enforced)
+--        number of releases,   for each: waiter and lane, or an empty text if it never waited, then the lease
+--        number of renewals,   for each: 1 if it is apart, the lease
+--        number of admissions, for each:
+--            waiter, or an empty text if it must not wait; if not: lane, priority, µs it has waited; the lease
+--        (a lease is head, tail, number of limits, and the index of each)
 -- Reply  now in ms, number of live workers, epoch, when this is to be called again for those that wait in ms
 --        or 0, for each admission:
 --            {0 or the index of the limit that refused, below zero if it waits there; 1 if apart; how many
@@ -65,16 +66,33 @@ end
 local is_settled = epoch < 0 or now - epoch >= settling
 local freed = {}
 
-for _ = 1, take_number() do
-  local waiter, scopes = take(), {}
-  local name = waiter ~= '' and take()
+local known_limits = {}
+for index = 1, take_number() do
+  local limit = {key = take_key(), apart_key = take_key(), scope = take(), number = take(), observed = take() == '1'}
+  limit.capacity, limit.most_waiting = tonumber(limit.number), tonumber(take())
+  limit.flow = limit.most_waiting and take()
+  known_limits[index] = limit
+end
+
+-- The limits of a lease, and what stands for it in each.
+local function take_lease()
+  local head, tail, limits, members = take(), take(), {}, {}
   for index = 1, take_number() do
-    local key, apart_key = take_key(), take_key()
-    scopes[index] = take()
-    release(key, apart_key, take())
-    freed[scopes[index]] = true
+    limits[index] = known_limits[take_number()]
+    members[index] = head .. limits[index].number .. tail
   end
-  for _, limit in ipairs(name and leave(waiter, name, scopes) or {}) do
+  return limits, members
+end
+
+for _ = 1, take_number() do
+  local waiter = take()
+  local name = waiter ~= '' and take()
+  local limits, members = take_lease()
+  for index, limit in ipairs(limits) do
+    release(limit, members[index])
+    freed[limit.scope] = true
+  end
+  for _, limit in ipairs(name and leave(waiter, name, limits) or {}) do
     freed[limit.scope] = true
   end
 end
@@ -83,11 +101,13 @@ end
 -- its sender have released what it would renew; if not, the reply lets it renew everything once more.
 local is_stranger = known ~= 0 and known ~= epoch
 for _ = 1, take_number() do
-  local key, scope, member = take_key(), take(), take()
-  if not is_stranger then
+  local is_apart = take() == '1'
+  local limits, members = take_lease()
+  for index, limit in ipairs(is_stranger and {} or limits) do
+    local key = (is_apart and limit.observed) and limit.apart_key or limit.key
     prune(key)
-    renew(key, member)
-    hold(KEYS[2], scope)
+    renew(key, members[index])
+    use(limit.scope)
   end
 end
 
@@ -100,29 +120,17 @@ else
   postpone(freed)
 end
 
-local function take_limit()
-  local limit = {
-    key = take_key(), apart_key = take_key(), scope = take(), member = take(),
-    number = take(), observed = take() == '1', most_waiting = tonumber(take()),
-  }
-  limit.capacity = tonumber(limit.number)
-  if limit.most_waiting then
-    limit.flow = take()
-  end
-  return limit
-end
-
 -- Whether a call before, of which the reply was lost, or somebody's release has given it what it asks for.
-local function holds(limits)
-  local first = limits[1]
-  return is_unexpired(first.key, first.member) or is_unexpired(first.apart_key, first.member)
+local function holds(ask)
+  local first, member = ask.limits[1], ask.members[1]
+  return is_unexpired(first.key, member) or is_unexpired(first.apart_key, member)
 end
 
-local function counts(limits, holds_already)
+local function counts(ask, holds_already)
   local told, apart, full = {}, 0, {}
-  for index, limit in ipairs(limits) do
+  for index, limit in ipairs(ask.limits) do
     told[index] = unexpired(limit.key)
-    if holds_already and is_unexpired(limit.key, limit.member) then
+    if holds_already and is_unexpired(limit.key, ask.members[index]) then
       told[index] = told[index] - 1
     end
     local is_full = told[index] >= limit.capacity
@@ -152,22 +160,22 @@ end
 
 local function admit(ask)
   local limits = ask.limits
-  if ask.waiter ~= '' and holds(limits) then
-    local told, apart = counts(limits, true)
+  if ask.waiter ~= '' and holds(ask) then
+    local told, apart = counts(ask, true)
     return {0, apart, 0, unpack(told)}
   end
   local place = ask.waiter ~= '' and place_of_waiter(ask.waiter, ask.lane, #limits)
   if place then
-    return {-place, 0, waiting(limits[place].scope) - 1, unpack((counts(limits)))}
+    return {-place, 0, waiting(limits[place].scope) - 1, unpack((counts(ask)))}
   end
-  for _, limit in ipairs(limits) do
-    release(limit.key, limit.apart_key, limit.member)
+  for index, limit in ipairs(limits) do
+    release(limit, ask.members[index])
   end
-  local told, apart, full = counts(limits)
+  local told, apart, full = counts(ask)
   if #full == 0 then
-    for _, limit in ipairs(limits) do
-      hold((limit.observed and apart == 1) and limit.apart_key or limit.key, limit.member)
-      hold(KEYS[2], limit.scope)
+    for index, limit in ipairs(limits) do
+      hold((limit.observed and apart == 1) and limit.apart_key or limit.key, ask.members[index])
+      use(limit.scope)
     end
     return {0, apart, 0, unpack(told)}
   end
@@ -179,13 +187,11 @@ local function admit(ask)
 end
 
 local function take_ask()
-  local ask = {waiter = take(), limits = {}}
+  local ask = {waiter = take()}
   if ask.waiter ~= '' then
     ask.lane, ask.priority, ask.waited = take(), take_number(), take_number()
   end
-  for index = 1, take_number() do
-    ask.limits[index] = take_limit()
-  end
+  ask.limits, ask.members = take_lease()
   return ask
 end
 

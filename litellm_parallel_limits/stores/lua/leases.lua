@@ -27,17 +27,34 @@ local priority_step, most_passes, most_turns = take_number(), take_number(), tak
 local deadline = now + ttl
 
 -- Adds `member` until `deadline`; the key vanishes with the last deadline in it.
+local lasting = {}
 local function hold(key, member)
   redis.call('ZADD', key, deadline, member)
-  if redis.call('PTTL', key) < ttl then
+  if not lasting[key] and redis.call('PTTL', key) < ttl then
     redis.call('PEXPIRE', key, ttl + 1)
+  end
+  lasting[key] = true  -- while there is something in it: `release` may leave nothing
+end
+
+-- Notes that there are leases in `scope`.
+local used = {}
+local function use(scope)
+  if not used[scope] then
+    hold(KEYS[2], scope)
+  end
+  used[scope] = true
+end
+
+local function remove(key, member)
+  if redis.call('ZREM', key, member) == 1 then
+    lasting[key] = nil
   end
 end
 
-local function release(key, apart_key, member)
-  redis.call('ZREM', key, member)
-  if apart_key ~= key then
-    redis.call('ZREM', apart_key, member)
+local function release(limit, member)
+  remove(limit.key, member)
+  if limit.observed then
+    remove(limit.apart_key, member)
   end
 end
 
@@ -51,6 +68,7 @@ end
 
 -- Drops what has lapsed, freed or not, and returns how much that was.
 local function prune(key)
+  lasting[key] = nil
   return redis.call('ZREMRANGEBYSCORE', key, '(' .. -now, '(' .. now)
 end
 

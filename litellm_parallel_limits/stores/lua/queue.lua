@@ -245,7 +245,7 @@ local function grant(waiter, lane)
   for _, limit in ipairs(lane.limits) do
     local member = table.concat({id, worker, started, limit.number, model}, ':')
     hold((limit.observed and apart) and limit.apart_key or limit.key, member)
-    hold(KEYS[2], limit.scope)
+    use(limit.scope)
   end
   local wake = key('wake', worker)
   redis.call('XADD', wake, 'MAXLEN', '~', 1000, '*', id, (apart and 1 or 0) .. ' ' .. table.concat(told, ' '))
@@ -395,12 +395,12 @@ local function join(ask, index)
   move_up(find_lane(lane), rank)
 end
 
--- Lets `waiter`, who came for slots in `scopes`, wait no longer; returns the limits that this opens to others.
-local function leave(waiter, name, scopes)
-  local index = place_of_waiter(waiter, name, #scopes)
+-- Lets `waiter`, who came for slots in `limits`, wait no longer; returns the limits that this opens to others.
+local function leave(waiter, name, limits)
+  local index = place_of_waiter(waiter, name, #limits)
   local lane = index and find_lane(name .. ':' .. index)
   if index and not lane then
-    uncount(waiter, name .. ':' .. index, scopes[index])
+    uncount(waiter, name .. ':' .. index, limits[index].scope)
   end
   return lane and drop(waiter, lane) or {}
 end
