@@ -63,13 +63,13 @@ class Admission:
 
     def _wanted(self, holder: Holder, calls: Sequence[Call]) -> list[Sequence[Limit]]:
         wanted = list(self._limits(holder, calls))
-        if sum(map(len, wanted)) > MOST_SCOPES:
+        if len(wanted) > 1 and sum(map(len, wanted)) > MOST_SCOPES:
             raise TooManyLimitsError(f"A request may meet {MOST_SCOPES} limits at most.")
         return wanted
 
     def _limits(self, holder: Holder, calls: Sequence[Call]) -> Iterator[Sequence[Limit]]:
         """Yield what each of `calls` is to take; what counts no model is taken once."""
-        held = set(holder.scopes)
+        held = set(holder.scopes) if holder.is_holding else set()
         for call in calls:
             met = self._policy().limits(call)
             yield [limit for limit in met if limit.scope not in held] if held else met
@@ -81,16 +81,16 @@ class Admission:
 
     async def _take(self, holder: Holder, asked: Asked, wanted: Sequence[Sequence[Limit]]) -> Refusal | None:
         """Hold all that is `wanted`, or nothing; while a part of it is waited for nothing is held."""
-        first, began = 0, time.monotonic()
+        first, began, waited = 0, time.monotonic(), 0.0
         while True:
-            place, refusal = await self._try(holder, asked, wanted, first, time.monotonic() - began)
+            place, refusal = await self._try(holder, asked, wanted, first, waited)
             if refusal is None:
                 return None
             holder.drop(asked.run)
             if asked.patience is None or place == first or not refusal.may_be_waited_for:
                 announce(holder, asked, refusal.headers, refused=refusal.status)
                 return refusal
-            first = place
+            first, waited = place, time.monotonic() - began
 
     async def _try(
         self, holder: Holder, asked: Asked, wanted: Sequence[Sequence[Limit]], first: int, waited: float
@@ -100,7 +100,7 @@ class Admission:
         Returns at which the refusal came, if one did.
         """
         admitted: list[Admitted] = []
-        for place in sorted(range(len(wanted)), key=lambda place: place != first):
+        for place in (first, *[place for place in range(len(wanted)) if place != first]):
             if not wanted[place]:
                 continue
             wish = None if admitted else self._wish(holder, asked, wanted, place, waited)
@@ -118,7 +118,7 @@ class Admission:
     def _wish(
         self, holder: Holder, asked: Asked, wanted: Sequence[Sequence[Limit]], place: int, waited: float
     ) -> Wish | None:
-        if asked.patience is None or not any(limit.may_be_waited_for for limit in wanted[place]):
+        if asked.patience is None or all(limit.wait is None for limit in wanted[place]):
             return None
         patience = asked.patience()
         patience = replace(patience, waited=patience.waited + waited)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -20,6 +21,38 @@ async def wait(seconds: float, *futures: asyncio.Future[Any]) -> None:
         await asyncio.wait(futures, timeout=seconds / LOOKS)
         if all(future.done() for future in futures):
             return
+
+
+class Deadline:
+    """Gives up those futures that are not done in `seconds` in which this event loop was not held up.
+
+    All have as long, so one timer looks at all of them, `LOOKS` times in that time: who waits pays for none
+    of its own. `give_up` is called with each that is late, up to a look later.
+    """
+
+    def __init__(self, seconds: float, give_up: Callable[[asyncio.Future[Any]], object]) -> None:
+        self._seconds = seconds
+        self._give_up = give_up
+        self._looks = 0
+        self._waiting: deque[tuple[int, asyncio.Future[Any]]] = deque()
+
+    def watch(self, future: asyncio.Future[Any]) -> None:
+        """Give `future` up if it takes too long."""
+        if not self._waiting:
+            self._look_later()
+        self._waiting.append((self._looks + LOOKS, future))
+
+    def _look_later(self) -> None:
+        asyncio.get_running_loop().call_later(self._seconds / LOOKS, self._look)
+
+    def _look(self) -> None:
+        while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= self._looks):
+            _, future = self._waiting.popleft()
+            if not future.done():
+                self._give_up(future)
+        self._looks += 1
+        if self._waiting:
+            self._look_later()
 
 
 async def in_time(

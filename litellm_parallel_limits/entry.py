@@ -91,6 +91,7 @@ class _Proxy:
         self._observers: tuple[Callable[[Event], None], ...] = (self._hold_times, Log(), history)
         if metrics is not None:
             self._observers += (metrics,)
+        self._hearing: dict[type[Event], Sequence[Callable[[Event], None]]] = {}
         self._records = Records(observer=self._observe)
         self._policy = policy = LivePolicy(
             settings,
@@ -145,7 +146,12 @@ class _Proxy:
         self._observe(StoreAnswered(operation, seconds))
 
     def _observe(self, event: Event) -> None:
-        for observer in self._observers:
+        kind = type(event)
+        hearing = self._hearing.get(kind)
+        if hearing is None:
+            hearing = [one for one in self._observers if kind in getattr(one, "hears", (kind,))]
+            self._hearing[kind] = hearing
+        for observer in hearing:
             try:
                 observer(event)
             except Exception as error:  # noqa: BLE001 (of a full disk, say: no request may fail for it)

@@ -38,7 +38,7 @@ class Gate:
         if who waited has left.
         """
         try:
-            answer = await self._limiter().admit(limits, model=answers.shown(model), wish=wish)
+            answer = await self._limiter().admit(limits, model=model, wish=wish)
         except StoreUnavailableError as error:
             return answers.unavailable(error.limit, str(error))
         if isinstance(answer, Permit):

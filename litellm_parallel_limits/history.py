@@ -12,7 +12,7 @@ from typing import Protocol
 from litellm_parallel_limits.background import start
 from litellm_parallel_limits.errors import StoreError
 from litellm_parallel_limits.events import Event
-from litellm_parallel_limits.limits import Refused, Scope
+from litellm_parallel_limits.limits import Admitted, Refused, Scope
 from litellm_parallel_limits.stores import Store
 
 STEP_SECONDS = 5
@@ -103,6 +103,8 @@ class History:
     Nothing is paid by a request but for a refusal to be counted. What cannot be noted is lost: it is a
     picture, no account. `limiter` gives the worker's.
     """
+
+    hears = (Admitted, Refused)
 
     def __init__(self, limiter: Callable[[], Holds]) -> None:
         self._limiter = limiter

@@ -133,6 +133,8 @@ class Holder:
 
     def drop(self, owner: Owner) -> None:
         """Give back what `owner` took."""
+        if not self._permits:
+            return
         for permit, taken_by in self._permits:
             if taken_by == owner:
                 permit.release()

@@ -32,27 +32,27 @@ class Incoming:
         self._reading: asyncio.Task[None] | None = None
         self._others = 0
         self._has_left = False
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Event | None = None
 
     async def __call__(self) -> Message:
         """Return the next message."""
         while self._reading is not None and not self._kept:
             await asyncio.wait({self._reading})
         if self._kept:
-            self._changed.set()
+            self._tell()
             return self._kept.popleft()
         self._others += 1
         try:
             return self._seen(await self._receive())
         finally:
             self._others -= 1
-            self._changed.set()
+            self._tell()
 
     async def gone(self) -> None:
         """Return when the client has left."""
         while not self._has_left:
             if self._reading is None and (self._others or len(self._kept) >= MOST_MESSAGES):
-                self._changed.clear()  # the application looks itself, or has not looked at what there is
+                self._changed = asyncio.Event()  # the application looks itself, or not at what there is
                 await self._changed.wait()
             else:
                 self._reading = self._reading or asyncio.ensure_future(self._read())
@@ -62,6 +62,10 @@ class Incoming:
         """Read no more."""
         if self._reading is not None:
             self._reading.cancel()
+
+    def _tell(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
 
     async def _read(self) -> None:
         try:

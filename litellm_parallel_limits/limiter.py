@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import cast
 
 from litellm_parallel_limits.background import start
@@ -101,6 +102,8 @@ class Limiter:
         self.worker = worker
         self._observer = observer
         self._clock = clock
+        self._name = secrets.token_hex(5)
+        self._numbers = count()
         self._held: dict[str, tuple[Lease, float]] = {}
         self._shares = Shares()
         self._heartbeat: asyncio.Task[None] | None = None
@@ -206,14 +209,16 @@ class Limiter:
         self, limits: Sequence[Limit], model: str, patience: Patience | None
     ) -> Answer | Waiting | None:
         """Return the store's answer, None if it has none in time."""
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + self._timeout
+        began = time.monotonic()
         try:
             if not (self._is_overdue() or self.store.lost):
-                with suppress(LeasesLostError):
+                try:
                     return await self._acquire(self._new_lease(limits, model), patience)
+                except LeasesLostError:
+                    pass  # renewed with what is held
             renewing = self._renew_and_acquire(limits, model, patience)
-            left = max(self._timeout / 4, deadline - clock())  # this event loop may have been held up
+            spent = time.monotonic() - began
+            left = max(self._timeout / 4, self._timeout - spent)  # this event loop may have been held up
             return await in_time(renewing, left, undo=self._give_back)
         except StoreError as error:
             self._store_failed("acquire", error)
@@ -250,7 +255,9 @@ class Limiter:
             return await self.store.acquire(lease)
 
     def _new_lease(self, limits: Sequence[Limit], model: str) -> Lease:
-        return Lease(secrets.token_hex(8), tuple(limits), self.worker, model, self.store.now_ms())
+        return Lease(
+            f"{self._name}{next(self._numbers):06x}", tuple(limits), self.worker, model, self.store.now_ms()
+        )
 
     def _permit(self, admitted: Admitted) -> Permit:
         self._held[admitted.lease.id] = (admitted.lease, self._clock())

@@ -124,8 +124,8 @@ class Patience:
 class Lease:
     """What an admitted request holds: one slot in each of its limits, until released or lapsed.
 
-    `id` is random and ours: a client can choose LiteLLM's call id. `started_ms` is by the store's
-    clock. `apart` marks a lease that an observed limit would have refused: its slots in observed
+    `id` is ours, and no two have the same: a client can choose LiteLLM's call id. `started_ms` is by the
+    store's clock. `apart` marks a lease that an observed limit would have refused: its slots in observed
     limits are counted apart.
     """
 
@@ -159,7 +159,10 @@ class Admitted:
     @property
     def took_last(self) -> bool:
         """Whether no slot was left over in one of the limits."""
-        return any(count >= limit.capacity for limit, count in self.counts() if not limit.observed)
+        for limit, count in zip(self.lease.limits, self.in_flight, strict=True):
+            if count >= limit.capacity and not limit.observed:
+                return True
+        return False
 
     @property
     def overrun(self) -> tuple[tuple[Limit, int], ...]:

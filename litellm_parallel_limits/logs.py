@@ -43,6 +43,8 @@ class Log:
     read by programs (LiteLLM's `json_logs`). `clock` returns seconds that never go back.
     """
 
+    hears = (Admitted, Refused, StoreFailed, StoreRecovered, InvalidLimit, LookUpFailed)
+
     def __init__(self, clock: Callable[[], float] = time.monotonic, later: Later = later) -> None:
         self._clock = clock
         self._later = later
@@ -54,7 +56,7 @@ class Log:
     def __call__(self, event: Event) -> None:
         """Take note of what happened."""
         match event:
-            case Admitted():
+            case Admitted() if event.lease.apart:
                 for limit, count in event.overrun:
                     self._refused(limit, count - 1, "would refuse")
             case Refused(limit, in_flight):

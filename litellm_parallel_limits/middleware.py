@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, MutableMapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from litellm_parallel_limits.holder import Holder, current_holder
@@ -23,6 +23,9 @@ that a model says can look like it: in JSON no line begins within a text."""
 
 REMAINING = "-remaining-max_parallel_requests"
 LIMIT = "-limit-max_parallel_requests"
+
+MOST_NAMES = 1000
+"""Of headers that are remembered: an operator has few limits, and each has two."""
 
 TRY_AGAIN_LATER = 1013
 """The code with which a websocket closes where HTTP would answer 429 (IANA's registry)."""
@@ -116,16 +119,20 @@ def _with_headers(message: Message, ours: Mapping[str, str]) -> Message:
         return message
     theirs = [(name.lower(), value) for name, value in message.get("headers", ())]
     kept = _without_roomier(ours, dict(theirs))
-    added = {name.lower().encode("latin-1"): value.encode("latin-1") for name, value in kept.items()}
-    return {**message, "headers": [*(pair for pair in theirs if pair[0] not in added), *added.items()]}
+    added = {_encoded(name): value.encode("latin-1") for name, value in kept.items()}
+    return {**message, "headers": [*[pair for pair in theirs if pair[0] not in added], *added.items()]}
+
+
+@lru_cache(MOST_NAMES)
+def _encoded(name: str) -> bytes:
+    return name.lower().encode("latin-1")
 
 
 def _without_roomier(ours: Mapping[str, str], theirs: Mapping[bytes, bytes]) -> Mapping[str, str]:
     """Leave out our number and room of a limit for which LiteLLM tells of less room."""
     dropped = set()
     for name, value in ours.items():
-        if name.endswith(REMAINING):
-            room = theirs.get(name.encode("latin-1"), b"")
-            if room.isdigit() and int(room) < int(value):
-                dropped |= {name, name.removesuffix(REMAINING) + LIMIT}
-    return {name: value for name, value in ours.items() if name not in dropped}
+        room = theirs.get(_encoded(name))
+        if room and room.isdigit() and name.endswith(REMAINING) and int(room) < int(value):
+            dropped |= {name, name.removesuffix(REMAINING) + LIMIT}
+    return {name: value for name, value in ours.items() if name not in dropped} if dropped else ours

@@ -217,7 +217,8 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             return await self._admission.admit(holder, asked) or asked.calls[0]
         asked = holder.asked
         call = self._resolved(asked.calls[0], model)
-        known = next((one for one in asked.calls if _ids(one) == _ids(call)), None)
+        ids = _ids(call)
+        known = next((one for one in asked.calls if _ids(one) == ids), None)
         is_own = asked.id is not None and request.get("litellm_call_id") == asked.id
         if not (is_own or request.get(FALLBACK) or holder.is_refused):
             return known or call  # of a call nested in it
@@ -248,7 +249,7 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
         if expected is None:
             expected = frozenset(map(deployment_id, find(router, model, call.team).entries))
             call.known["deployments", model] = expected
-        strays = {one for one in map(deployment_id, deployments) if one not in expected}
+        strays = [one for one in map(deployment_id, deployments) if one not in expected]
         return {find(router, one, call.team).name for one in strays}
 
     async def _follow_to_id(self, holder: Holder, request: Mapping[str, Any]) -> None:
@@ -325,9 +326,11 @@ def _auth(request: Mapping[str, Any]) -> Any:
 
     What a client has put in its place is no object of LiteLLM's.
     """
-    places = (table(request.get("litellm_metadata")), table(request.get("metadata")))
-    found = (place.get("user_api_key_auth") for place in places)
-    return next((auth for auth in found if isinstance(auth, UserAPIKeyAuth)), None)
+    for place in (request.get("litellm_metadata"), request.get("metadata")):
+        auth = table(place).get("user_api_key_auth")
+        if isinstance(auth, UserAPIKeyAuth):
+            return auth
+    return None
 
 
 def _counted(call: Call, data: Mapping[str, Any]) -> Call:

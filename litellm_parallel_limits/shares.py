@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +14,6 @@ from litellm_parallel_limits.limits import (
     Lease,
     Limit,
     Refused,
-    Scope,
 )
 
 Share = Callable[[Limit, int], int]
@@ -46,18 +44,19 @@ class Shares:
     """Counts what this worker holds in each scope, and compares it with the worker's share."""
 
     def __init__(self) -> None:
-        self._counts: Counter[Scope] = Counter()
+        self._counts: dict[str, int] = {}
 
     def add(self, lease: Lease) -> None:
         """Count a lease."""
-        self._counts.update(_counted(lease))
+        for scope in _counted(lease):
+            self._counts[scope] = self._counts.get(scope, 0) + 1
 
     def remove(self, lease: Lease) -> None:
         """Count a lease no longer."""
         for scope in _counted(lease):
-            self._counts[scope] -= 1
-            if not self._counts[scope]:
-                del self._counts[scope]
+            left = self._counts.pop(scope) - 1
+            if left:
+                self._counts[scope] = left
 
     @contextmanager
     def counting(self, lease: Lease) -> Iterator[None]:
@@ -73,7 +72,7 @@ class Shares:
 
         Raises StoreUnavailableError where a limit that says deny has no room.
         """
-        counts = tuple(self._counts[limit.scope] for limit in lease.limits)
+        counts = tuple(self._counts.get(limit.scope.key, 0) for limit in lease.limits)
         full = [
             (limit, count, most)
             for limit, count in zip(lease.limits, counts, strict=True)
@@ -88,6 +87,6 @@ class Shares:
         return Admitted(replace(lease, apart=bool(full)), tuple(count + 1 for count in counts))
 
 
-def _counted(lease: Lease) -> list[Scope]:
-    """Return the scopes in which the lease is compared with the limit."""
-    return [limit.scope for limit in lease.limits if not lease.is_apart(limit)]
+def _counted(lease: Lease) -> list[str]:
+    """Return the keys of the scopes in which the lease is compared with the limit."""
+    return [limit.scope.key for limit in lease.limits if not (lease.apart and limit.observed)]

@@ -17,4 +17,4 @@ def is_off(value: object) -> bool:
 def table(value: object) -> Mapping[str, Any]:
     """Return `value` if it is a table, else an empty one."""
     # Asking for the abstract class costs ten times as much: it is asked last.
-    return value if value is not None and isinstance(value, (dict, Mapping)) else {}
+    return value if isinstance(value, dict) or (value is not None and isinstance(value, Mapping)) else {}

@@ -20,7 +20,8 @@ def trace(auth: Any, holder: Holder, refusal: Refusal | None) -> None:
     The span is OpenTelemetry's, of LiteLLM's `auth` object: what LiteLLM's router is told to be one may be
     a client's word.
     """
-    tell = getattr(getattr(auth, "parent_otel_span", None), "set_attribute", None)
+    span = getattr(auth, "parent_otel_span", None)
+    tell = None if span is None else getattr(span, "set_attribute", None)
     if not callable(tell) or not (holder.is_holding or refusal):
         return
     told = holder.headers(ANSWERED) if refusal is None else refusal.headers

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
-from litellm_parallel_limits.deadlines import in_time
+from litellm_parallel_limits.deadlines import LOOKS, Deadline, in_time
 
 given_back: list[str] = []
 
@@ -65,3 +66,60 @@ async def test_an_event_loop_that_was_held_up_looks_again() -> None:
     asyncio.get_running_loop().call_later(0.06, answering.set_result, "answer")
     asyncio.get_running_loop().call_later(0.01, time.sleep, 0.3)
     assert await in_time(answering, 0.1) == "answer"
+
+
+def given_up(late: list[asyncio.Future[Any]], seconds: float) -> Deadline:
+    """Return a deadline that puts what is late into a list."""
+
+    def give_up(future: asyncio.Future[Any]) -> None:
+        late.append(future)
+        future.set_result(None)
+
+    return Deadline(seconds, give_up)
+
+
+async def test_late_futures_are_given_up_in_their_order() -> None:
+    """Each has its time from when it came; what is done meanwhile is left alone."""
+    late: list[asyncio.Future[Any]] = []
+    deadline, loop = given_up(late, 0.1), asyncio.get_running_loop()
+    first, done, second = (loop.create_future() for _ in range(3))
+    began = time.monotonic()
+    for future in (first, done):
+        deadline.watch(future)
+    done.set_result(None)
+    await asyncio.sleep(0.05)
+    deadline.watch(second)
+    await first
+    assert time.monotonic() - began >= 0.1
+    assert late == [first]
+    await second
+    assert time.monotonic() - began >= 0.15
+    assert late == [first, second]
+
+
+async def test_deadline_of_nobody_costs_nothing() -> None:
+    """When nothing is waited for no timer runs, and the next that comes has its whole time."""
+    late: list[asyncio.Future[Any]] = []
+    deadline, loop = given_up(late, 0.05), asyncio.get_running_loop()
+    for _ in range(2):
+        done, future = loop.create_future(), loop.create_future()
+        deadline.watch(done)
+        done.set_result(None)
+        await asyncio.sleep(0.02)
+        assert not deadline._waiting  # noqa: SLF001
+        began = time.monotonic()
+        deadline.watch(future)
+        await future
+        assert time.monotonic() - began >= 0.05
+
+
+async def test_loop_that_was_held_up_looks_again() -> None:
+    """What is done while the event loop was held up is not late, however long that took."""
+    late: list[asyncio.Future[Any]] = []
+    deadline, loop = given_up(late, 0.1), asyncio.get_running_loop()
+    future = loop.create_future()
+    deadline.watch(future)
+    time.sleep(0.3)  # noqa: ASYNC251 (what is tested)
+    loop.call_later(0.1 / LOOKS, future.set_result, "answer")
+    assert await future == "answer"
+    assert late == []

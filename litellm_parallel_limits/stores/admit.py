@@ -23,8 +23,8 @@ def admit(ask: Ask, slots: Slots, line: Line | None) -> Answer | Stands:
         return Stands(home, dict(counted)[home], line.waiting(home.scope) - 1)
     lacking = [(limit, count) for limit, count in counted if _lacks(limit, count, line)]
     if not lacking:
-        lease = replace(ask.lease, apart=is_apart(counted))
-        return Admitted(lease, tuple(count + 1 for _, count in counted))
+        lease = replace(ask.lease, apart=True) if is_apart(counted) else ask.lease
+        return Admitted(lease, tuple([count + 1 for _, count in counted]))
     if line is None:
         return refused_of(ask, *lacking[0], waiting=0)
     return _wait(ask, lacking, line)

@@ -43,7 +43,8 @@ class Grant:
 
     def to(self, lease: Lease) -> Admitted:
         """Return what `lease` was given."""
-        return Admitted(replace(lease, apart=self.apart), tuple(count + 1 for count in self.in_flight))
+        lease = replace(lease, apart=True) if self.apart else lease
+        return Admitted(lease, tuple([count + 1 for count in self.in_flight]))
 
 
 @dataclass(frozen=True, slots=True)

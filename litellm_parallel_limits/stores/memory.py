@@ -76,7 +76,8 @@ class MemoryStore:
         """Free every slot of the lease, or let it wait no longer."""
         for limit in lease.limits:
             for kind in _KINDS:
-                self._drop((limit.scope.key, kind), lease.id)
+                if (place := (limit.scope.key, kind)) in self._places:
+                    self._drop(place, lease.id)
         if self._waiting:
             opened = self._line(()).leave(lease.id) if self._waiting.pop(lease.id, None) else ()
             self._line([limit.scope for limit in (*lease.limits, *opened)])
@@ -113,7 +114,7 @@ class MemoryStore:
         ]
         for slot in meant:
             self._drop((slot.limit.scope.key, _kind(slot.lease, slot.limit)), slot.lease.id)
-            self._put("freed", slot.lease, slot.limit)
+            self._put("freed", _Slot(slot.lease, slot.limit, self._clock() + self._ttl))
         if self._waiting:
             self._line([slot.limit.scope for slot in meant])
         return len(meant)
@@ -200,15 +201,19 @@ class MemoryStore:
             del self._places[place]
 
     def _hold(self, lease: Lease) -> None:
+        deadline = self._clock() + self._ttl
         for limit in lease.limits:
             is_freed = lease.id in self._places.get((limit.scope.key, "freed"), ())
-            self._put("freed" if is_freed else _kind(lease, limit), lease, limit)
+            self._put("freed" if is_freed else _kind(lease, limit), _Slot(lease, limit, deadline))
 
-    def _put(self, kind: _Kind, lease: Lease, limit: Limit) -> None:
-        slots = self._places.setdefault((limit.scope.key, kind), {})
-        slots.pop(lease.id, None)  # to stand last
-        slots[lease.id] = _Slot(lease, limit, self._clock() + self._ttl)
+    def _put(self, kind: _Kind, slot: _Slot) -> None:
+        place, lease = (slot.limit.scope.key, kind), slot.lease.id
+        if place in self._places:
+            self._places[place].pop(lease, None)  # to stand last
+            self._places[place][lease] = slot
+        else:
+            self._places[place] = {lease: slot}
 
 
 def _kind(lease: Lease, limit: Limit) -> _Kind:
-    return "apart" if lease.is_apart(limit) else "held"
+    return "apart" if lease.apart and limit.observed else "held"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from litellm_parallel_limits.background import start
-from litellm_parallel_limits.deadlines import in_time, wait
+from litellm_parallel_limits.deadlines import Deadline, in_time
 from litellm_parallel_limits.errors import LeasesLostError, StoreError
 from litellm_parallel_limits.limits import Admitted, Answer, Lease, Patience, Scope, Waiting
 from litellm_parallel_limits.stores import Holding, Snapshot
@@ -85,6 +85,7 @@ class SharedStore:
         self._renewals: OrderedDict[str, Lease] = OrderedDict()
         self._renewing: list[asyncio.Future[StoreError | None]] = []
         self._admissions: OrderedDict[str, _Admission] = OrderedDict()
+        self._deadline = Deadline(timeout, self._too_late)
         self._turns = Turns(backend, worker, pause=PAUSE_SECONDS)
         self._alarm: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
@@ -148,10 +149,10 @@ class SharedStore:
         began = time.monotonic()
         answer: asyncio.Future[Answer | Stands | StoreError] = asyncio.get_running_loop().create_future()
         self._admissions[ask.lease.id] = _Admission(ask, answer)
+        self._deadline.watch(answer)
         self._send()
         try:
-            await wait(self._timeout, answer)
-            outcome = answer.result() if answer.done() else StoreError(f"no answer in {self._timeout:g} s")
+            outcome = await answer
             if isinstance(outcome, StoreError):
                 raise outcome
             if time.monotonic() - began > self._ttl / 3:  # held up: it may have lapsed, and others with it
@@ -160,6 +161,9 @@ class SharedStore:
             self.release(ask.lease)  # it may have been granted, or be granted yet
             raise
         return outcome
+
+    def _too_late(self, answer: asyncio.Future[Answer | Stands | StoreError]) -> None:
+        answer.set_result(StoreError(f"no answer in {self._timeout:g} s"))
 
     def release(self, lease: Lease) -> None:
         """Free every slot of the lease, or let it wait no longer, with the next call."""
