@@ -28,6 +28,9 @@ ROOT = "{litellm_parallel_limits}"
 MOST_PLACES = 500
 """Keys looked at in one call: about 0.4 ms of Redis."""
 
+MOST_PRUNED = 500
+"""Lapsed leases removed from a scope at a time: about 0.2 ms of Redis. Those that stay are not counted."""
+
 MOST_NOTED = 30
 """Places of what was noted, read in one call: each has a few dozen sums, or a hundred."""
 
@@ -205,11 +208,12 @@ class RedisBackend:
             found += (_sums(pairs) for pairs in await self._run_noted(keys, ()))
         return found
 
-    def _command(self, exchange: Exchange) -> tuple[list[str], list[str | int]]:
+    def _command(self, exchange: Exchange) -> tuple[list[str], list[str]]:
         keys = [self._key("workers"), self._key("scopes"), self._key("worker", exchange.worker)]
         keys += (self._key("epoch"), self._key("alarms"))
         told: list[str | int] = [self._ttl_ms, self._settling_ms, self._root, LONGEST_WAIT_MS]
-        told += (PRIORITY_SECONDS * 1_000_000, MOST_PASSES, MOST_TURNS, exchange.worker, exchange.number)
+        told += (PRIORITY_SECONDS * 1_000_000, MOST_PASSES, MOST_TURNS, MOST_PRUNED)
+        told += (exchange.worker, exchange.number)
         told += (exchange.acknowledged, int(exchange.lately), exchange.epoch)
         command = _Command(self._root, keys)
         args = command.args
@@ -229,7 +233,9 @@ class RedisBackend:
             else:
                 args += (*_waiter(ask), patience.priority, int(patience.waited * 1e6))
             command.add(ask.lease)
-        return command.keys, told + command.all_args
+        lines = told + command.all_args
+        # One text: redis-py takes a microsecond for each argument. No text of ours has a line's end in it.
+        return command.keys, ["\n".join(map(str, lines)) + "\n"]
 
     def _key(self, kind: str, scope: str = "") -> str:
         return f"{self._root}:{kind}:{scope}" if scope else f"{self._root}:{kind}"

@@ -11,6 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from litellm_parallel_limits.errors import StoreError
+from litellm_parallel_limits.limits import Refused
+from litellm_parallel_limits.stores import redis
 from litellm_parallel_limits.stores.shared import SharedStore
 from tests.rig.polling import until
 from tests.rig.process import HOST
@@ -105,6 +107,24 @@ async def test_renewed_keys_live_as_long_as_their_leases(redis_storage: InRedis)
         await redis_storage.age(TTL - 10)
         await store.renew([held])
     assert await holders(store) == {"team": {held.id}}
+
+
+async def test_many_that_lapsed_go_bit_by_bit(
+    redis_storage: InRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No call is busy with all of them, and none of them counts."""
+    monkeypatch.setattr(redis, "MOST_PRUNED", 2)
+    store, full = redis_storage.store(), limit(capacity=1)
+    for _ in range(5):
+        await admitted(store, lease(limit(capacity=9)))
+    await redis_storage.age(TTL - 10)
+    await admitted(store, lease(limit(capacity=9)))
+    await redis_storage.age(11)
+    left = []
+    for _ in range(4):
+        assert await store.acquire(lease(full)) == Refused(full, 1)
+        left.append(await redis_storage.client.zcard(f"{ROOT}:lease:{full.scope.key}"))
+    assert left == [4, 2, 1, 1]
 
 
 async def test_nothing_is_left_of_what_lapsed(redis_storage: InRedis) -> None:

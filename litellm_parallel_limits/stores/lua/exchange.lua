@@ -8,9 +8,11 @@
 --        5  scopes at which somebody waits (sorted set: scope, by when a lease lapses)
 --        6… the leases of a scope (sorted sets: member, by deadline), named below by their index here
 --        (a member is head, number and tail, which are the lease's but for the number, the limit's)
--- ARGV   time to live of a lease and how long an epoch is unsettled, in ms
+-- ARGV   one text, a line each:
+--        time to live of a lease and how long an epoch is unsettled, in ms
 --        root of every key, how long anybody may wait at most in ms
 --        what a step of priority is worth in µs, turns to be missed, turns in a call (order.py)
+--        lapsed leases removed at a time
 --        worker, number of this call, number of its last call that was answered (0 if it matters no more),
 --        1 if that was so short ago that Redis must know of it still, epoch that it knows of
 --        number of limits,     for each:

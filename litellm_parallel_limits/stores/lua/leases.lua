@@ -4,12 +4,7 @@
 -- until its deadline has passed. The score of a slot that an admin has freed is its deadline below zero:
 -- its lease may be renewed, and is not counted.
 
-local cursor = 0
-
-local function take()
-  cursor = cursor + 1
-  return ARGV[cursor]
-end
+local take = string.gmatch(ARGV[1], '([^\n]*)\n')
 
 local function take_number()
   return tonumber(take())
@@ -23,7 +18,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local ttl, settling = take_number(), take_number()
 local root, longest_wait = take(), take_number()
-local priority_step, most_passes, most_turns = take_number(), take_number(), take_number()
+local priority_step, most_passes, most_turns, most_pruned = take_number(), take_number(), take_number(), take_number()
 local deadline = now + ttl
 
 -- Adds `member` until `deadline`; the key vanishes with the last deadline in it.
@@ -66,10 +61,15 @@ local function renew(key, member)
   end
 end
 
--- Drops what has lapsed, freed or not, and returns how much that was.
+-- Drops what has lapsed, freed or not, but not too much at a time; returns how much that was.
 local function prune(key)
-  lasting[key] = nil
-  return redis.call('ZREMRANGEBYSCORE', key, '(' .. -now, '(' .. now)
+  local lapsed = redis.call('ZCOUNT', key, '(' .. -now, '(' .. now)
+  if lapsed > 0 then
+    local first = redis.call('ZCOUNT', key, '-inf', -now)
+    redis.call('ZREMRANGEBYRANK', key, first, first + math.min(lapsed, most_pruned) - 1)
+    lasting[key] = nil
+  end
+  return lapsed
 end
 
 local function unexpired(key)
