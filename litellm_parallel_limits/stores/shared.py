@@ -26,14 +26,12 @@ from litellm_parallel_limits.stores.exchange import (
 )
 from litellm_parallel_limits.stores.turns import Turns
 
-MOST_ADMISSIONS = 128
-"""In one call: a bound on how long Redis is busy with it (about 1 ms at four limits each)."""
+MOST_SLOTS = 64
+"""Released, renewed and asked for in one call, of each so many: a bound on how long Redis is busy with it,
+about half a millisecond where every one is in another scope (`python -m tests.benchmarks.growth`)."""
 
-WAITING_WEIGHT = 8
-"""Of one who comes to wait, or waits no longer, against another: what Redis has to do for it."""
-
-MOST_SLOTS = 500
-"""Released, and as many renewed, in one call: about 0.4 ms of Redis each."""
+WAITING_WEIGHT = 4
+"""In slots, of one who comes to wait, or waits no longer: what Redis has to do for it besides."""
 
 PAUSE_SECONDS = 0.02
 """Before a call that failed is tried again: a tenth of the default time-out, so that a connection that
@@ -68,7 +66,8 @@ class SharedStore:
     """Keeps leases in a `backend`, each for `ttl` seconds unless renewed.
 
     One call is under way at a time. What arrives meanwhile gathers and goes together in the next one,
-    releases first, then renewals, then admissions in order; what arrives alone goes at once. No
+    releases first, then renewals, then admissions in order; what arrives alone goes at once. Of many
+    releases or renewals a part goes in each call, and who is new goes beside renewals. No
     request for slots waits longer than `timeout` seconds, in which a call that fails is tried again.
     `workers` is how many this proxy runs at least.
     """
@@ -249,16 +248,13 @@ class SharedStore:
 
     def _next_batch(self) -> _Batch:
         now = time.monotonic()
-        releases = _take(
-            self._releases, MOST_SLOTS, lambda release: len(release[0].lease.limits) * _weight(release[0])
-        )
+        releases = _take(self._releases, MOST_SLOTS, lambda release: _weight(release[0]))
         renewals = _take(self._renewals, MOST_SLOTS, lambda lease: len(lease.limits))
         batch = _Batch({id_: release for id_, release in releases.items() if release[1] > now}, renewals)
-        if not self._releases and not self._renewals:  # who is new comes after what is told before
-            batch.renewing, self._renewing = self._renewing, []
-            batch.admissions = _take(
-                self._admissions, MOST_ADMISSIONS, lambda admission: _weight(admission.ask)
-            )
+        if not self._releases:  # who is new comes after what is free before
+            batch.admissions = _take(self._admissions, MOST_SLOTS, lambda admission: _weight(admission.ask))
+            if not self._renewals:
+                batch.renewing, self._renewing = self._renewing, []
         for admission in batch.admissions.values():
             admission.sent = True
         return batch
@@ -375,7 +371,7 @@ async def _success(told: asyncio.Future[StoreError | None]) -> None:
 
 
 def _weight(ask: Ask) -> int:
-    return 1 if ask.patience is None else WAITING_WEIGHT
+    return len(ask.lease.limits) + (0 if ask.patience is None else WAITING_WEIGHT)
 
 
 def _without(released: Mapping[str, object], asked: Mapping[str, _T]) -> dict[str, _T]:

@@ -14,8 +14,7 @@ from tests.stores.asking import admitted, has_room, holders, turns
 from tests.stores.storages import Connect, in_redis, redis_store
 from tests.stores.wire import Wire
 
-MOST_ADMISSIONS = 128
-MOST_SLOTS = 500
+MOST_SLOTS = 64
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def ask(store: SharedStore, *leases: Lease) -> list[asyncio.Task[Answer]]:
 
 def slots(call: Sequence[str | int]) -> int:
     """Return how many slots a call is about."""
-    return sum(str(arg).startswith("lease-") for arg in call)
+    return sum(line.startswith("lease-") for arg in call for line in str(arg).splitlines())
 
 
 async def one_under_way(store: SharedStore, wire: Wire) -> asyncio.Task[Answer]:
@@ -60,9 +59,9 @@ async def test_arrivals_gather_while_a_call_is_under_way(store: SharedStore, wir
 
 
 async def test_crowd_goes_in_bounded_calls(store: SharedStore, wire: Wire) -> None:
-    """No call keeps Redis busy with more than 128 admissions."""
+    """No call keeps Redis busy with more than 64 slots to take."""
     first = await one_under_way(store, wire)
-    crowd = ask(store, *(lease(limit(capacity=999)) for _ in range(2 * MOST_ADMISSIONS + 1)))
+    crowd = ask(store, *(lease(limit(capacity=999)) for _ in range(2 * MOST_SLOTS + 1)))
     await turns(1)
     wire.there.set()
     assert all(isinstance(answer, Admitted) for answer in await asyncio.gather(first, *crowd))
@@ -108,23 +107,35 @@ async def test_many_at_once_are_few_calls(connect_redis: Connect) -> None:
 
 
 async def test_many_renewals_go_in_chunks(store: SharedStore, wire: Wire) -> None:
-    """1,300 slots are renewed by three calls, none of which has more than 500."""
-    held = [lease(limit(capacity=9_999)) for _ in range(1_300)]
+    """640 slots are renewed by ten calls, none of which has more than 64."""
+    held = [lease(limit(capacity=9_999)) for _ in range(10 * MOST_SLOTS)]
     await store.renew(held)
-    assert len(wire.calls) == 3
-    assert max(slots(call) for call in wire.calls) <= MOST_SLOTS
+    assert [slots(call) for call in wire.calls] == [MOST_SLOTS] * 10
     assert (await holders(store))["team"] == {lease.id for lease in held}
 
 
 async def test_many_releases_go_in_chunks(store: SharedStore, wire: Wire) -> None:
-    """However many releases have gathered, no call has more than 500 slots to free."""
-    held = [lease(limit(capacity=9_999)) for _ in range(1_300)]
+    """However many releases have gathered, no call has more than 64 slots to free."""
+    held = [lease(limit(capacity=9_999)) for _ in range(10 * MOST_SLOTS)]
     await store.renew(held)
     wire.calls.clear()
     for one in held:
         store.release(one)
     assert await holders(store) == {}
-    assert max(slots(call) for call in wire.calls) <= MOST_SLOTS
+    assert max(slots(call) for call in wire.calls) == MOST_SLOTS
+
+
+async def test_who_is_new_does_not_wait_for_a_heartbeat(store: SharedStore, wire: Wire) -> None:
+    """While many leases are renewed, call by call, others are admitted beside them."""
+    held = [lease(limit(capacity=9_999)) for _ in range(10 * MOST_SLOTS)]
+    await store.renew(held)
+    wire.calls.clear()
+    renewing = asyncio.create_task(store.renew(held))
+    await wire.called(1)
+    (asking,) = ask(store, lease(limit("other")))
+    assert isinstance(await asking, Admitted)
+    assert len(wire.calls) < 5
+    await renewing
 
 
 async def test_request_that_leaves_unsent_costs_no_call(store: SharedStore, wire: Wire) -> None:

@@ -7,6 +7,9 @@ import asyncio
 import pytest
 
 from litellm_parallel_limits.errors import StoreError
+from litellm_parallel_limits.limits import Admitted
+from litellm_parallel_limits.stores.exchange import Ask, Exchange
+from litellm_parallel_limits.stores.redis import RedisBackend
 from tests.rig.polling import until
 from tests.samples import lease, limit
 from tests.stores.asking import admitted, answers, has_room, holders, turns
@@ -59,6 +62,16 @@ async def test_admission_that_arrives_late_is_none(redis_storage: InRedis) -> No
         await client.arrived[0]
     assert await holders(store) == {"other": {held.id}}
     assert await has_room(store, limit())
+
+
+async def test_call_that_is_made_twice_takes_no_slot_twice(redis_storage: InRedis) -> None:
+    """A client that lost the reply may send the very same call again: it is admitted as if it were the first."""
+    backend = RedisBackend(redis_storage.client, ttl=TTL)
+    begin = await backend.exchange(Exchange("w1", 1, 0, lately=False, epoch=0))
+    call = Exchange("w1", 2, 1, lately=True, epoch=begin.epoch, asks=[Ask(lease(limit()))])
+    answers = [(await backend.exchange(call)).answers for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert isinstance(answers[0][0], Admitted)
 
 
 async def test_workers_number_their_calls_for_themselves(redis_storage: InRedis) -> None:

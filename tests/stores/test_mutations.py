@@ -61,8 +61,8 @@ IN_EXCHANGE = (
     ),
     Mistake(
         "a key ends before its leases",
-        "ttl then\n    redis.call('PEXPIRE', key, ttl + 1)",
-        "ttl then\n    redis.call('PEXPIRE', key, ttl / 2)",
+        "redis.call('PEXPIRE', key, math.floor(ttl * 1.25))",
+        "redis.call('PEXPIRE', key, math.floor(ttl * 0.5))",
     ),
     Mistake(
         "lapsed leases are counted",
@@ -89,6 +89,11 @@ IN_EXCHANGE = (
         "a lease is counted against itself when it is asked for again",
         "    release(limit, ask.members[index])\n",
         "",
+    ),
+    Mistake(
+        "what a call that was lost has taken is not looked for",
+        "local may_be_again = call ~= acknowledged + 1 or call == last",
+        "local may_be_again = false",
     ),
     Mistake(
         "a slot that enforcement would not have given takes room",

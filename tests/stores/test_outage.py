@@ -11,7 +11,7 @@ import pytest
 from litellm_parallel_limits.errors import StoreError
 from litellm_parallel_limits.limits import Admitted
 from litellm_parallel_limits.stores import shared
-from litellm_parallel_limits.stores.shared import MOST_ADMISSIONS, SharedStore
+from litellm_parallel_limits.stores.shared import MOST_SLOTS, SharedStore
 from tests.clock import Clock
 from tests.rig.polling import until
 from tests.samples import lease, limit
@@ -49,7 +49,7 @@ async def answering(store: SharedStore) -> None:
 async def test_silence_is_an_error_in_time(hasty: SharedStore, wire: Wire, way: str) -> None:
     """Nobody waits much longer than the time-out, however many calls the requests would need."""
     getattr(wire, way).clear()
-    asking = [hasty.acquire(lease(limit())) for _ in range(10 * MOST_ADMISSIONS)]
+    asking = [hasty.acquire(lease(limit())) for _ in range(10 * MOST_SLOTS)]
     answers = await asyncio.gather(*asking, return_exceptions=True)
     assert {type(answer) for answer in answers} == {StoreError}
     assert len(wire.calls) < 5
@@ -135,7 +135,7 @@ async def test_failed_release_is_forgotten_when_the_lease_has_lapsed(
             await patient.renew([])
     wire.cut = False
     await patient.renew([])
-    assert not any(str(arg).startswith(held.id) for arg in wire.calls[-1])
+    assert held.id not in str(wire.calls[-1])
 
 
 async def test_stalled_event_loop_is_not_silence(hasty: SharedStore, wire: Wire) -> None:

@@ -81,13 +81,13 @@ async def test_keys_begin_with_the_prefix(redis_storage: InRedis) -> None:
 
 
 async def test_every_key_vanishes_by_itself(redis_storage: InRedis) -> None:
-    """No key lives longer than the last lease in it could, but for what tells a loss from a beginning."""
+    """No key lives much longer than the last lease in it could, but for that which tells of a loss."""
     store = redis_storage.store()
     held = await admitted(store, lease(limit(), observed(capacity=0)))
     await store.renew([held, lease(limit("user"))])
     lives = {key: await redis_storage.client.pttl(key) for key in await redis_storage.client.keys()}
     assert lives.pop(EPOCH) == FOR_EVER
-    assert all(0 < left <= TTL * 1000 + 1 for left in lives.values()), lives
+    assert all(0 < left <= TTL * 1250 for left in lives.values()), lives
 
 
 async def test_what_is_noted_vanishes_by_itself(redis_storage: InRedis) -> None:
@@ -128,12 +128,12 @@ async def test_many_that_lapsed_go_bit_by_bit(
 
 
 async def test_nothing_is_left_of_what_lapsed(redis_storage: InRedis) -> None:
-    """When a time to live has passed with nobody at work, only the epoch is left."""
+    """When a time to live and a bit has passed with nobody at work, only the epoch is left."""
     store = redis_storage.store()
     await admitted(store, lease(limit(), observed(capacity=0)))
     store.release(await admitted(store, lease(limit("user"))))
     await store.snapshot()
-    await redis_storage.age(TTL + 1)
+    await redis_storage.age(TTL * 1.25 + 1)
     assert await redis_storage.client.keys() == [EPOCH]
 
 

@@ -160,6 +160,9 @@ local function outcome_of(limits, full, may_wait)
   return number < limits[first].most_waiting and -first or first, number
 end
 
+-- Whether what is asked for may be there already: the reply to a call before was lost, or to this very one.
+local may_be_again = call ~= acknowledged + 1 or call == last
+
 local function admit(ask)
   local limits = ask.limits
   if ask.waiter ~= '' and holds(ask) then
@@ -170,7 +173,7 @@ local function admit(ask)
   if place then
     return {-place, 0, waiting(limits[place].scope) - 1, unpack((counts(ask)))}
   end
-  for index, limit in ipairs(limits) do
+  for index, limit in ipairs(may_be_again and limits or {}) do
     release(limit, ask.members[index])
   end
   local told, apart, full = counts(ask)

@@ -21,12 +21,13 @@ local root, longest_wait = take(), take_number()
 local priority_step, most_passes, most_turns, most_pruned = take_number(), take_number(), take_number(), take_number()
 local deadline = now + ttl
 
--- Adds `member` until `deadline`; the key vanishes with the last deadline in it.
+-- Adds `member` until `deadline`; the key vanishes soon after the last deadline in it, and has not to be told of
+-- each: that would be a command for each slot.
 local lasting = {}
 local function hold(key, member)
   redis.call('ZADD', key, deadline, member)
-  if not lasting[key] and redis.call('PTTL', key) < ttl then
-    redis.call('PEXPIRE', key, ttl + 1)
+  if not lasting[key] and redis.call('PTTL', key) <= ttl then
+    redis.call('PEXPIRE', key, math.floor(ttl * 1.25))
   end
   lasting[key] = true  -- while there is something in it: `release` may leave nothing
 end
