@@ -65,7 +65,7 @@ async def test_admission_that_arrives_late_is_none(redis_storage: InRedis) -> No
 
 
 async def test_call_that_is_made_twice_takes_no_slot_twice(redis_storage: InRedis) -> None:
-    """A client that lost the reply may send the very same call again: it is admitted as if it were the first."""
+    """A client that lost the reply may send the very same call again: it is admitted as the first time."""
     backend = RedisBackend(redis_storage.client, ttl=TTL)
     begin = await backend.exchange(Exchange("w1", 1, 0, lately=False, epoch=0))
     call = Exchange("w1", 2, 1, lately=True, epoch=begin.epoch, asks=[Ask(lease(limit()))])
