@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks.whole`: a whole LiteLLM proxy with the plugin, and beside it one without.
 
-Both run at the same time on one Redis, with LiteLLM's mock model, and are asked in turns, for requests that meet
-four limits, by 50 clients that keep their connections. The proxy's CPU is the kernel's account of its process.
+Both run at the same time on one Redis, with LiteLLM's mock model, and are asked in turns, for requests that
+meet four limits, by 50 clients that keep their connections. The proxy's CPU is what the kernel says.
 """
 
 from __future__ import annotations
