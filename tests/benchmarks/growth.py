@@ -227,7 +227,7 @@ async def _mass_expiry(bench: Bench) -> None:
 
 
 async def _turns(bench: Bench) -> None:
-    held = await _crowd(bench, 100, 1_000)
+    held = await _crowd(bench, MOST_SLOTS, 1_000)
     await bench.exchange(releases=[Ask(lease) for lease in held])
 
 
@@ -235,7 +235,7 @@ CALLS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     f"{MOST_SLOTS} slots taken, each in a scope of its own": _admissions,
     f"{MOST_SLOTS} slots renewed, the same": _renewal,
     "100,000 leases lapsed at once": _mass_expiry,
-    "100 slots freed for those who wait": _turns,
+    f"{MOST_SLOTS} slots freed for those who wait": _turns,
 }
 """The largest that a worker makes, and what may happen to one."""
 
