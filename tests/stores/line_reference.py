@@ -89,6 +89,7 @@ class LineReference:
                 self.serve()
         for lease in exchange.renewals:
             self.slots.renew(lease)
+        self._bury()
         self.serve()
         return [self._ask(ask) for ask in exchange.asks]
 
@@ -126,6 +127,12 @@ class LineReference:
 
     def _order(self, lane: Lane) -> tuple[int, int, str]:
         return self._turns[lane.place, lane.flow], lane.first.came, lane.at.scope.key
+
+    def _bury(self) -> None:
+        """Keep no limits closed for the dead: where they stand there may be no room for a turn."""
+        for lane in set(self._closed.values()):
+            if not self.is_live(lane.first):
+                self._drop(lane.first, lane)
 
     def _turn(self, lane: Lane) -> None:
         first, lacking = lane.first, self.lacking(lane.limits, lane)

@@ -6,13 +6,14 @@ Deeper: `LINES=1000 pytest tests/stores/test_line.py`.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from litellm_parallel_limits.stores import line, redis
-from tests.stores.line_machine import machine
+from tests.stores.line_machine import LineMachine, Worker, machine
 from tests.stores.stages import OpenStage
 
 PHASES = (Phase.generate, Phase.shrink) if "SHRINK" in os.environ else (Phase.generate,)
@@ -43,3 +44,31 @@ def test_line_is_that_of_the_reference(kind: str, open_stage: OpenStage) -> None
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+class Chosen:
+    """Chooses these workers, by name and in this order."""
+
+    def __init__(self, workers: list[Worker], *names: str) -> None:
+        self._workers = workers
+        self._names = list(names)
+
+    def draw(self, *_: object) -> Worker:
+        """Return the next."""
+        name = self._names.pop(0)
+        return next(worker for worker in self._workers if worker.name == name)
+
+
+@pytest.mark.parametrize("kind", ["host", "fakeredis", "redis"])
+def test_limits_are_not_kept_free_for_the_dead(open_stage: OpenStage) -> None:
+    """Whose worker died while its limits were closed to others has them no longer, wherever it stands."""
+    line = LineMachine(open_stage, has_many_workers=True)
+    chosen: Any = Chosen(line._workers, "w2", "w3", "w2", "w2", "w3")  # noqa: SLF001
+    try:
+        line.stall(data=chosen)
+        line.wear_out(data=chosen, times=10)
+        line.pass_time(data=chosen, seconds=9.0)
+        line.wear_out(data=chosen, times=8)
+        line.stall(data=chosen)
+    finally:
+        line.teardown()
