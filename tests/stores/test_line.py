@@ -6,10 +6,13 @@ Deeper: `LINES=1000 pytest tests/stores/test_line.py`.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 from hypothesis.stateful import run_state_machine_as_test
 
 from litellm_parallel_limits.stores import line, redis
@@ -27,6 +30,15 @@ EXAMPLES = {"memory": 40, "host": 15, "fakeredis": 4, "redis": 20}
 def _every_turn_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (redis, line):
         monkeypatch.setattr(module, "MOST_TURNS", 1000)
+
+
+@pytest.fixture(autouse=True)
+def _the_same_in_each_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hypothesis tries constants of whatever modules other tests have loaded: histories would differ."""
+    monkeypatch.setattr(providers, "_get_local_constants", Constants, raising=False)
+    providers.CONSTANTS_CACHE.cache.clear()
+    yield
+    providers.CONSTANTS_CACHE.cache.clear()
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)
