@@ -21,8 +21,11 @@ has said its last word, and clients go on before the body's own end reaches them
 next message tells whether it was the last: LiteLLM may call the provider again in the same answer. Nothing
 that a model says can look like it: in JSON no line begins within a text."""
 
-REMAINING = "-remaining-max_parallel_requests"
-LIMIT = "-limit-max_parallel_requests"
+REMAINING = b"-remaining-max_parallel_requests"
+LIMIT = b"-limit-max_parallel_requests"
+
+LONGEST_NUMBER = 18
+"""Digits that are read as a number: anything that a limit may be has fewer."""
 
 MOST_NAMES = 1000
 """Of headers that are remembered: an operator has few limits, and each has two."""
@@ -54,8 +57,8 @@ class HolderMiddleware:
         async def send_and_close(message: Message) -> None:
             nonlocal is_event_stream, kept_back
             if message["type"] == "http.response.start":
-                message = _with_headers(message, holder.headers(message["status"]))
                 is_event_stream = _is_event_stream(message)
+                message = _with_headers(message, holder.headers(message["status"]))
             elif _is_last(message):
                 holder.end()
                 await holder.handed_back()
@@ -115,24 +118,22 @@ def _ends_stream(message: Message) -> bool:
 
 
 def _with_headers(message: Message, ours: Mapping[str, str]) -> Message:
+    """Add ours in place of theirs, but where LiteLLM tells of less room in a limit leave out what we tell."""
     if not ours:
         return message
+    added = {_encoded(name): value.encode("latin-1") for name, value in ours.items()}
     theirs = [(name.lower(), value) for name, value in message.get("headers", ())]
-    kept = _without_roomier(ours, dict(theirs))
-    added = {_encoded(name): value.encode("latin-1") for name, value in kept.items()}
+    for name, value in theirs:
+        if name.endswith(REMAINING) and name in added and _is_less(value, added[name]):
+            for told in (name, name.removesuffix(REMAINING) + LIMIT):
+                added.pop(told, None)
     return {**message, "headers": [*[pair for pair in theirs if pair[0] not in added], *added.items()]}
+
+
+def _is_less(theirs: bytes, ours: bytes) -> bool:
+    return len(theirs) <= LONGEST_NUMBER and theirs.isdigit() and int(theirs) < int(ours)
 
 
 @lru_cache(MOST_NAMES)
 def _encoded(name: str) -> bytes:
     return name.lower().encode("latin-1")
-
-
-def _without_roomier(ours: Mapping[str, str], theirs: Mapping[bytes, bytes]) -> Mapping[str, str]:
-    """Leave out our number and room of a limit for which LiteLLM tells of less room."""
-    dropped = set()
-    for name, value in ours.items():
-        room = theirs.get(_encoded(name))
-        if room and room.isdigit() and name.endswith(REMAINING) and int(room) < int(value):
-            dropped |= {name, name.removesuffix(REMAINING) + LIMIT}
-    return {name: value for name, value in ours.items() if name not in dropped} if dropped else ours

@@ -43,7 +43,7 @@ class Routing:
 
         The router chooses among them for `call`, one of those that are `asked` for.
         """
-        self._end(holder, _this_task())
+        self.let_go(holder)
         if not (self._policy().counts_by("deployment") or any(map(said, deployments))):
             return deployments
         limits = {deployment_id(entry): self._limits(holder, asked, call, entry) for entry in deployments}
@@ -75,7 +75,8 @@ class Routing:
 
     def let_go(self, holder: Holder) -> None:
         """Give back what this task's attempt holds."""
-        self._end(holder, _this_task())
+        if holder.attempts:
+            self._end(holder, _this_task())
 
     async def _look(
         self, holder: Holder, asked: Asked, limits: Mapping[str, tuple[Limit, ...]]
@@ -191,8 +192,7 @@ def _this_task() -> asyncio.Task[Any]:
 def _attempt_at(holder: Holder, deployment: str) -> Owner | None:
     """Return the attempt that may go to `deployment`: this task's, if it is one of them."""
     attempts = [attempt for attempt, may_go in holder.attempts.items() if deployment in may_go]
-    task = _this_task()
-    return task if task in attempts else next(iter(attempts), None)
+    return _this_task() if len(attempts) > 1 and _this_task() in attempts else next(iter(attempts), None)
 
 
 def _drop(holder: Holder, held: Mapping[str, Permit | None]) -> None:

@@ -118,7 +118,7 @@ def counted() -> Iterator[Count]:
 
 @pytest.mark.parametrize(
     ("auth", "model", "held", "most"),
-    [(LIMITED, "gpt-4o", 4, 450), (FREE, "gpt-4", 0, 230)],
+    [(LIMITED, "gpt-4o", 4, 390), (FREE, "gpt-4", 0, 210)],
     ids=["four limits", "none"],
 )
 async def test_functions_that_a_request_calls(auth: UserAPIKeyAuth, model: str, held: int, most: int) -> None:

@@ -32,13 +32,13 @@ def admit(ask: Ask, slots: Slots, line: Line | None) -> Answer | Stands:
 
 def is_apart(counted: Iterable[_Counted]) -> bool:
     """Whether an observed limit would have refused, that so many hold."""
-    return any(limit.observed and count >= limit.capacity for limit, count in counted)
+    return any(count >= limit.capacity and limit.observed for limit, count in counted)
 
 
 def _lacks(limit: Limit, count: int, line: Line | None) -> bool:
-    if limit.observed:
-        return False
-    return count >= limit.capacity or (line is not None and line.closed(limit.scope))
+    if count >= limit.capacity:
+        return not limit.observed
+    return line is not None and not limit.observed and line.closed(limit.scope)
 
 
 def _wait(ask: Ask, lacking: Sequence[_Counted], line: Line) -> Refused | Stands:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -43,8 +43,13 @@ class Grant:
 
     def to(self, lease: Lease) -> Admitted:
         """Return what `lease` was given."""
-        lease = replace(lease, apart=True) if self.apart else lease
-        return Admitted(lease, tuple([count + 1 for count in self.in_flight]))
+        return granted(lease, self.in_flight, apart=self.apart)
+
+
+def granted(lease: Lease, in_flight: Iterable[int], *, apart: bool) -> Admitted:
+    """Return the admission of `lease` beside so many others in each limit."""
+    lease = replace(lease, apart=True) if apart else lease
+    return Admitted(lease, tuple([count + 1 for count in in_flight]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Protocol
 from urllib.parse import quote, unquote
@@ -17,6 +18,7 @@ from litellm_parallel_limits.stores.exchange import (
     Grant,
     Reply,
     Stands,
+    granted,
     refused_of,
     settling_seconds,
 )
@@ -44,6 +46,9 @@ LOOK_SECONDS = 0.02
 
 MOST_GRANTS = 100
 """Told of in one reply."""
+
+MOST_QUOTED = 10_000
+"""Names that are remembered as they are told: a worker's own, those of leases in flight, and of models."""
 
 LONGEST_WAIT_MS = int(LONGEST_WAIT_SECONDS * 1000)
 
@@ -88,6 +93,7 @@ class _Command:
         self._root = root
         self._places: dict[str, int] = {}
         self._indexes: dict[int, int] = {}
+        self._lists: dict[int, str] = {}
         self._told: list[Limit] = []
 
     @property
@@ -97,12 +103,16 @@ class _Command:
 
     def add(self, lease: Lease) -> None:
         """Name a lease."""
-        head, tail = _ends(lease)
-        self.args += (head, tail, len(lease.limits))
-        for limit in lease.limits:
-            # By identity, which is quick to look up: who has a limit twice tells it twice.
-            index = self._indexes.get(id(limit))
-            self.args.append(self._add(limit) if index is None else index)
+        # By identity, which is quick to look up: requests that say the same have the very same limits.
+        limits = self._lists.get(id(lease.limits))
+        if limits is None:
+            limits = "\n".join(map(str, (len(lease.limits), *map(self._index, lease.limits))))
+            self._lists[id(lease.limits)] = limits
+        self.args += (*_ends(lease), limits)
+
+    def _index(self, limit: Limit) -> int:
+        index = self._indexes.get(id(limit))
+        return self._add(limit) if index is None else index
 
     def _add(self, limit: Limit) -> int:
         key, observed = limit.scope.key, limit.observed
@@ -251,7 +261,7 @@ def _answer(ask: Ask, told: Sequence[int]) -> Answer | Stands | None:
         return None
     refused, apart, waiting, *counts = told
     if not refused:
-        return Grant(ask.lease.id, bool(apart), tuple(counts)).to(ask.lease)
+        return granted(ask.lease, counts, apart=bool(apart))
     limit, in_flight = ask.lease.limits[abs(refused) - 1], counts[abs(refused) - 1]
     if refused < 0:
         return Stands(limit, in_flight, waiting)
@@ -291,9 +301,9 @@ def _quoted(parts: Iterable[str]) -> str:
     return ":".join(map(_quote, parts))
 
 
+@lru_cache(MOST_QUOTED)
 def _quote(part: str) -> str:
-    plain = part.isalnum() and part.isascii()  # far quicker to see than to quote
-    return part if plain else quote(part, safe="", errors="replace")
+    return quote(part, safe="", errors="replace")
 
 
 def _holding(scope: str, member: str) -> Holding:

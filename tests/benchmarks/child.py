@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
+import uvloop
 from redis.asyncio import Redis
 
 from tests.benchmarks.inside import config, inside
@@ -64,7 +65,7 @@ class Child:
 Hold = Callable[[], Awaitable[None]]
 
 _ways: dict[str, Way] = {}
-_loop = asyncio.new_event_loop()
+_loop = uvloop.new_event_loop()  # LiteLLM's server has it
 
 
 def _begin(folder: Path, store: str, redis_port: int | None) -> None:
