@@ -1,6 +1,6 @@
 """Other callbacks of the proxy, which fail where a request asks for it by the header `x-rig-fail`.
 
-One stands before the plugin in the list of callbacks, one after it.
+One stands before the plugin in the list of callbacks, one after it; and one does nothing.
 """
 # ruff: noqa: ARG002 (LiteLLM passes every argument, by its name)
 
@@ -56,5 +56,10 @@ class _After(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped to us
         _fail_if_asked(data, "success")
 
 
+class _Idle(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped to us
+    pass
+
+
 before = _Before()
 after = _After()
+idle = _Idle()
