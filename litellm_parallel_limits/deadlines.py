@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -53,6 +54,50 @@ class Deadline:
         self._looks += 1
         if self._waiting:
             self._look_later()
+
+
+async def here_in_time(call: Awaitable[_T], seconds: float) -> _T:
+    """Return what `call` gives, which this very task waits for: a turn of a busy event loop takes long.
+
+    Raises TimeoutError after `seconds` in which this event loop was not held up. Then the call is cancelled:
+    it must let itself be.
+    """
+    alarm = _Alarm(seconds)
+    try:
+        return await call
+    except asyncio.CancelledError:
+        if alarm.is_why():
+            raise TimeoutError(f"no answer in {seconds:g} s") from None
+        raise
+    finally:
+        alarm.stop()
+
+
+class _Alarm:
+    """Cancels the task that sets it, in some seconds, of which it is told each tenth."""
+
+    def __init__(self, seconds: float) -> None:
+        self._task = asyncio.current_task()
+        self._seconds = seconds / LOOKS
+        self._left = LOOKS
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look)
+
+    def is_why(self) -> bool:
+        """Whether the task was cancelled for it, and for nothing else. To be asked once."""
+        if self._left or self._task is None:
+            return False
+        return sys.version_info < (3, 11) or self._task.uncancel() == 0
+
+    def stop(self) -> None:
+        """Do not cancel the task."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        self._left -= 1
+        if self._left:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._look)
+        elif self._task is not None:
+            self._task.cancel()
 
 
 async def in_time(

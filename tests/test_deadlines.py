@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from litellm_parallel_limits.deadlines import LOOKS, Deadline, in_time
+from litellm_parallel_limits.deadlines import LOOKS, Deadline, here_in_time, in_time
 
 given_back: list[str] = []
 
@@ -60,12 +60,33 @@ async def test_cancelled_wait_gives_back_what_comes(turns: int) -> None:
     assert (had == "answer") != (given_back == ["answer"])
 
 
-async def test_an_event_loop_that_was_held_up_looks_again() -> None:
+@pytest.mark.parametrize("waited", [in_time, here_in_time])
+async def test_an_event_loop_that_was_held_up_looks_again(waited: Any) -> None:
     """An answer that was there in time is seen, however late this process looks."""
     answering = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_later(0.06, answering.set_result, "answer")
     asyncio.get_running_loop().call_later(0.01, time.sleep, 0.3)
-    assert await in_time(answering, 0.1) == "answer"
+    assert await waited(answering, 0.1) == "answer"
+
+
+async def test_a_call_of_this_task_is_given_up() -> None:
+    """Who waits itself is told so as well, goes on, and is not cancelled by it."""
+    silent = asyncio.get_running_loop().create_future()
+    with pytest.raises(TimeoutError, match=r"no answer in 0\.01 s"):
+        await here_in_time(silent, 0.01)
+    assert silent.cancelled()
+    await asyncio.sleep(0.02)
+
+
+async def test_a_task_that_waits_itself_can_be_cancelled() -> None:
+    """That is no deadline, and nothing is left of it."""
+    silent = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(here_in_time(silent, 0.05))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert silent.cancelled()
 
 
 def given_up(late: list[asyncio.Future[Any]], seconds: float) -> Deadline:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from litellm_parallel_limits.background import start
-from litellm_parallel_limits.deadlines import Deadline, in_time
+from litellm_parallel_limits.deadlines import Deadline, here_in_time
 from litellm_parallel_limits.errors import LeasesLostError, StoreError
 from litellm_parallel_limits.limits import Admitted, Answer, Lease, Patience, Scope, Waiting
 from litellm_parallel_limits.stores import Holding, Snapshot
@@ -343,7 +343,7 @@ class SharedStore:
     async def _ask(self, call: Awaitable[_T]) -> _T:
         """Return what `call` gives within the time-out. Raises StoreError for every failure."""
         try:
-            return await in_time(call, self._timeout)
+            return await here_in_time(call, self._timeout)
         except TimeoutError as error:
             raise StoreError(str(error)) from error
         except Exception as error:  # of redis-py, SQLite, TLS, credentials: its text may be a secret
