@@ -1,130 +1,53 @@
-"""`python -m tests.benchmarks.growth`: how the time that Redis takes for a request grows, and its memory.
+"""`python -m tests.benchmarks.growth`: how the cost of a request grows, in time and in memory.
 
 Redis itself measures: its slow log tells how long each call kept it busy. A request is two calls, one that
 takes its slots and one that gives them back, with nobody else at work, so that requests share nothing.
+How much they share that come at a time is measured besides, and for how long one call keeps Redis busy.
 """
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TypeVar
 
-from redis.asyncio import Redis
+import click
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from litellm_parallel_limits.limits import Lease, Limit, Patience, Scope, Wait
-from litellm_parallel_limits.stores.exchange import Ask, Exchange, Reply
-from litellm_parallel_limits.stores.redis import ROOT, RedisBackend
-from litellm_parallel_limits.stores.shared import MOST_SLOTS
+from litellm_parallel_limits.limits import Patience
+from litellm_parallel_limits.stores.exchange import Ask
+from tests.benchmarks.bench import (
+    IN_FLIGHT,
+    IN_SCOPE,
+    LIVES,
+    NAMES,
+    WORKER,
+    Bench,
+    Measuring,
+    Times,
+    crowd,
+    limit,
+    waiter,
+)
+from tests.benchmarks.blocking import blocking
+from tests.benchmarks.concurrency import Shared, concurrency, worker_memory
 from tests.benchmarks.figures import spread
-from tests.rig.process import HOST
+from tests.benchmarks.plots import Panel, draw
 from tests.rig.redis_server import RedisServer
 
-TTL = 30.0
-REQUESTS = 200
-PLENTY = 10_000_000
-NAMES = tuple(f"limit{number:02}" for number in range(16))
-"""Of limits."""
+ROUNDS = 5
+IN_FLIGHT_AT_FIRST = 100
+"""Of those that others wait for."""
 
-
-@dataclass(frozen=True)
-class Times:
-    """Microseconds for which Redis was busy with a request, in the median, and with a call at most."""
-
-    request: float
-    call: float
-
-
-AT_A_TIME = 50_000
-"""Filled in: longer scripts are given up."""
-
-FILL = "local root, now = ARGV[1], tonumber(ARGV[2]) for number = ARGV[3], ARGV[4] do"
-LIVES, LAPSED = "now + 3600000", "now - 1000"
-IN_FLIGHT = (
-    "redis.call('ZADD', root .. ':lease:limit00;user=ann', {}, number .. ':other:1795000000000:100:gpt-4o')"
-)
-IN_SCOPE = (
-    "redis.call('ZADD', root .. ':lease:limit00;user=user' .. number, now + 3600000,"
-    " number .. ':other:1795000000000:100:gpt-4o')"
-    " redis.call('ZADD', root .. ':scopes', now + 3600000, 'limit00;user=user' .. number)"
-)
-WORKER = "redis.call('ZADD', root .. ':workers', now + 3600000, 'worker' .. number)"
-
-
-class Bench:
-    """A worker that calls a Redis which is filled beforehand."""
-
-    def __init__(self, port: int) -> None:
-        self.client: Any = Redis(host=HOST, port=port)
-        self._backend = RedisBackend(self.client, ttl=TTL)
-        self._epoch = 0
-        self._numbers, self._leases = count(1), count()
-
-    async def exchange(self, **what: Any) -> Reply:
-        """Make a call."""
-        number = next(self._numbers)
-        call = Exchange("bench", number, number - 1, lately=True, epoch=self._epoch, **what)
-        reply = await self._backend.exchange(call)
-        self._epoch = reply.epoch
-        return reply
-
-    def lease(self, *limits: Limit) -> Lease:
-        """Return another lease."""
-        return Lease(f"{next(self._leases):016x}", limits, "bench", "gpt-4o", int(time.time() * 1000))
-
-    async def requests(self, *limits: Limit, number: int = REQUESTS) -> Times:
-        """Make some requests, one after the other."""
-        await self.exchange()
-        async with _Measuring(self.client) as busy:
-            for _ in range(number):
-                lease = self.lease(*limits)
-                await self.exchange(asks=[Ask(lease)])
-                await self.exchange(releases=[Ask(lease)])
-        pairs = [take + give for take, give in zip(busy[::2], busy[1::2], strict=True)]
-        return Times(median(pairs), max(busy))
-
-    async def fill(self, script: str, number: int) -> float:
-        """Run a script so often within Redis; return the bytes that each time took of its memory."""
-        before = await self.client.info("memory")
-        for start in range(0, number, AT_A_TIME):
-            told = (ROOT, int(time.time() * 1000), start + 1, min(start + AT_A_TIME, number))
-            await self.client.eval(f"{FILL} {script} end", 0, *told)
-        after = await self.client.info("memory")
-        return float(after["used_memory"] - before["used_memory"]) / number
-
-
-class _Measuring:
-    """The microseconds for which Redis was busy with each of our calls in this context, when it is left."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._busy: list[int] = []
-
-    async def __aenter__(self) -> list[int]:
-        await self._client.config_set("slowlog-max-len", 100_000)
-        await self._client.config_set("slowlog-log-slower-than", 0)
-        await self._client.slowlog_reset()
-        return self._busy
-
-    async def __aexit__(self, *_: object) -> None:
-        told = await self._client.slowlog_get(100_000)
-        await self._client.config_set("slowlog-log-slower-than", -1)
-        calls = [one for one in reversed(told) if one["command"].upper().startswith(b"EVAL")]
-        self._busy += [one["duration"] for one in calls]
-
-
-def limit(name: str = "limit00", *, of: str = "ann", wait: Wait | None = None) -> Limit:
-    """Return a limit with room."""
-    return Limit(Scope(name, (("user", of),)), PLENTY, wait=wait)
-
+_T = TypeVar("_T")
+Rounds = Mapping[int, Sequence[_T]]
+"""What was found at each step, in each round."""
 
 Measure = Callable[[Bench, int], Awaitable[Times]]
 
@@ -149,38 +72,34 @@ async def _workers(bench: Bench, number: int) -> Times:
 
 
 async def _waiting(bench: Bench, number: int) -> Times:
-    """Let `number` wait, users by turns, while a hundred are in flight; each that ends gives a turn."""
-    held = await _crowd(bench, 100, number)
-    async with _Measuring(bench.client) as busy:
-        for lease in held:
+    """Let `number` wait, users by turns, while a hundred are in flight; each that ends gives a turn.
+
+    For each that goes on another one comes to wait, so that always as many do.
+    """
+    held = await crowd(bench, IN_FLIGHT_AT_FIRST, number)
+    async with Measuring(bench.client) as busy:
+        for place, lease in enumerate(held):
             await bench.exchange(releases=[Ask(lease)])
-    return Times(median(busy), max(busy))
-
-
-async def _crowd(bench: Bench, holding: int, waiting: int) -> Sequence[Lease]:
-    """Let so many hold the slots of a limit, and so many wait for them."""
-    await bench.exchange()
-
-    def full(number: int) -> Lease:
-        wait = Wait(3600, 1_000_000, f"user{number % 50}")
-        return bench.lease(Limit(Scope("limit00"), holding, wait=wait))
-
-    held = [full(0) for _ in range(holding)]
-    await bench.exchange(asks=[Ask(lease, Patience()) for lease in held])
-    for start in range(0, waiting, 16):
-        crowd = [full(number) for number in range(start, min(start + 16, waiting))]
-        await bench.exchange(asks=[Ask(lease, Patience()) for lease in crowd])
-    return held
+            newcomer = waiter(bench, IN_FLIGHT_AT_FIRST, number + place)
+            await bench.exchange(asks=[Ask(newcomer, Patience())])
+    freed = busy[::2]
+    return Times(median(freed), max(freed))
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """What grows, in these steps, and in which order the time may grow with it."""
+    """What grows, in these steps, in which order the time may grow with it, and `what` the time is of."""
 
     name: str
     measure: Measure
     steps: Sequence[int]
     order: str
+    what: str = "µs of Redis a request"
+
+    @property
+    def title(self) -> str:
+        """What a plot is called."""
+        return f"{self.name} (may grow as {self.order})"
 
 
 DIMENSIONS = (
@@ -188,112 +107,142 @@ DIMENSIONS = (
     Dimension("in flight in the scope", _in_flight, (10, 100, 1_000, 10_000, 100_000), "log n"),
     Dimension("live scopes", _scopes, (10, 1_000, 100_000, 1_000_000), "log n"),
     Dimension("workers", _workers, (1, 4, 16, 64), "log n"),
-    Dimension("waiting", _waiting, (0, 10, 100, 1_000, 10_000), "log n"),
+    Dimension("waiting", _waiting, (1, 10, 100, 1_000, 10_000), "log n", "µs of Redis a slot freed"),
 )
 
 
-async def growth(server: RedisServer) -> Mapping[str, Mapping[int, Times]]:
-    """Measure every dimension at each of its steps, in an empty Redis each."""
-    found: dict[str, dict[int, Times]] = {}
-    for dimension in DIMENSIONS:
-        found[dimension.name] = {}
-        for step in dimension.steps:
-            server.client.flushall()
-            bench = Bench(server.port)
-            found[dimension.name][step] = await dimension.measure(bench, step)
-            await bench.client.aclose()
+COLUMNS: Mapping[str, tuple[Callable[[Shared], float], int]] = {
+    "µs of Redis in scripts": (lambda one: one.scripts, 0),
+    "µs of Redis' CPU": (lambda one: one.redis, 0),
+    "calls": (lambda one: one.calls, 2),
+    "µs of the worker's CPU": (lambda one: one.worker, 0),
+    "p99 until admitted, ms": (lambda one: one.waited, 1),
+    "admissions a second that a core of Redis bears, by scripts": (lambda one: 1e6 / one.scripts, 0),
+    "by all its CPU": (lambda one: 1e6 / one.redis, 0),
+}
+"""Of the table: what is told, with so many digits."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured: dimensions and requests at a time by step, calls (µs) and memory (bytes) by kind."""
+
+    grown: Mapping[str, Rounds[Times]]
+    shared: Rounds[Shared]
+    blocked: Mapping[str, Sequence[float]]
+    taken: Mapping[str, float]
+
+
+async def growth(server: RedisServer) -> Mapping[str, Rounds[Times]]:
+    """Measure every dimension at each of its steps, by turns, in an empty Redis each."""
+    found: dict[str, dict[int, list[Times]]] = {
+        dimension.name: {step: [] for step in dimension.steps} for dimension in DIMENSIONS
+    }
+    for _ in range(ROUNDS):
+        for dimension in DIMENSIONS:
+            for step, rounds in found[dimension.name].items():
+                rounds.append(await _step(server, dimension, step))
     server.client.flushall()
     return found
 
 
-def _leases(bench: Bench) -> Sequence[Lease]:
-    """Return as many as a call takes along, each slot in another scope."""
-    users = [f"user{number}" for number in range(MOST_SLOTS // 4)]
-    return [bench.lease(*(limit(name, of=user) for name in NAMES[:4])) for user in users]
-
-
-async def _admissions(bench: Bench) -> None:
-    await bench.exchange(asks=[Ask(lease) for lease in _leases(bench)])
-
-
-async def _renewal(bench: Bench) -> None:
-    await bench.exchange(renewals=_leases(bench))
-
-
-async def _mass_expiry(bench: Bench) -> None:
-    await bench.fill(IN_FLIGHT.format(LAPSED), 100_000)
-    full = Limit(Scope("limit00", (("user", "ann"),)), 0)
-    await bench.exchange(asks=[Ask(bench.lease(full))])
-
-
-async def _turns(bench: Bench) -> None:
-    held = await _crowd(bench, MOST_SLOTS, 1_000)
-    await bench.exchange(releases=[Ask(lease) for lease in held])
-
-
-CALLS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
-    f"{MOST_SLOTS} slots taken, each in a scope of its own": _admissions,
-    f"{MOST_SLOTS} slots renewed, the same": _renewal,
-    "100,000 leases lapsed at once": _mass_expiry,
-    f"{MOST_SLOTS} slots freed for those who wait": _turns,
-}
-"""The largest that a worker makes, and what may happen to one."""
-
-REPEATS = 10
-
-
-async def blocking(server: RedisServer) -> Mapping[str, Sequence[float]]:
-    """Return for how many microseconds the last call of each kind kept Redis busy, each time."""
-    found: dict[str, list[float]] = {name: [] for name in CALLS}
-    for _ in range(REPEATS):
-        for name, call in CALLS.items():
-            server.client.flushall()
-            bench = Bench(server.port)
-            await bench.exchange()
-            async with _Measuring(bench.client) as busy:
-                await call(bench)
-            found[name].append(busy[-1])
-            await bench.client.aclose()
-    return found
+async def _step(server: RedisServer, dimension: Dimension, step: int) -> Times:
+    server.client.flushall()
+    bench = Bench(server.port)
+    times = await dimension.measure(bench, step)
+    await bench.client.aclose()
+    return times
 
 
 async def memory(server: RedisServer) -> Mapping[str, float]:
-    """Return how many bytes of Redis' memory a lease takes, and a scope with one lease."""
+    """Return how many bytes of Redis a lease takes, and a scope with one lease; of a worker, a lease."""
     server.client.flushall()
     bench = Bench(server.port)
     lease = await bench.fill(IN_FLIGHT.format(LIVES), 100_000)
     scope = await bench.fill(IN_SCOPE, 100_000)
     await bench.client.aclose()
-    return {"a lease in one limit": lease, "a scope with one lease": scope}
+    worker = await worker_memory(server)
+    return {
+        "of Redis: a lease in one limit": lease,
+        "of Redis: a scope with one lease": scope,
+        "of the worker: a lease in four limits, and its answer": worker,
+    }
 
 
-def main(folder: Path) -> None:
-    """Measure, and print the tables."""
+def _tables(found: Found) -> Sequence[Table]:
+    return [
+        *(_dimension(one, found.grown[one.name]) for one in DIMENSIONS),
+        _concurrency(found.shared),
+        _rows("one call", "µs for which Redis was busy", {n: spread(b, 0) for n, b in found.blocked.items()}),
+        _rows("bytes", "", {name: f"{size:.0f}" for name, size in found.taken.items()}),
+    ]
+
+
+def _dimension(dimension: Dimension, found: Rounds[Times]) -> Table:
+    title = f"may grow as {dimension.order}"
+    table = Table(dimension.name, dimension.what, "longest call µs", title=title)
+    for step, rounds in found.items():
+        longest = max(one.call for one in rounds)
+        table.add_row(f"{step:,}", spread([one.request for one in rounds], 0), f"{longest:.0f}")
+    return table
+
+
+def _concurrency(found: Rounds[Shared]) -> Table:
+    table = Table("at a time", *COLUMNS, title="four limits; of each request")
+    for step, rounds in found.items():
+        told = (spread([value(one) for one in rounds], digits) for value, digits in COLUMNS.values())
+        table.add_row(f"{step:,}", *told)
+    return table
+
+
+def _rows(name: str, unit: str, values: Mapping[str, str]) -> Table:
+    table = Table(name, unit)
+    for row in values.items():
+        table.add_row(*row)
+    return table
+
+
+def _panels(found: Found) -> Sequence[Panel]:
+    """Return a panel for each dimension, and one for how many a worker has at a time."""
+    grown = [_panel(one, found.grown[one.name]) for one in DIMENSIONS]
+    lines = {
+        "Redis, scripts": [[one.scripts for one in rounds] for rounds in found.shared.values()],
+        "the worker's CPU": [[one.worker for one in rounds] for rounds in found.shared.values()],
+    }
+    title = "requests at a time in a worker"
+    return [*grown, Panel(title, "µs a request, four limits", list(found.shared), lines)]
+
+
+def _panel(dimension: Dimension, found: Rounds[Times]) -> Panel:
+    lines = {"Redis": [[one.request for one in rounds] for rounds in found.values()]}
+    return Panel(dimension.title, dimension.what, list(found), lines)
+
+
+@click.command()
+@click.option("--plots", type=click.Path(path_type=Path), help="An SVG file to draw the growth into.")
+def main(*, plots: Path | None) -> None:
+    """Measure, print the tables, and draw them."""
+    with tempfile.TemporaryDirectory() as name:
+        found = _measure(Path(name))
+    console = Console(width=150)
+    for table in _tables(found):
+        console.print(table)
+    if plots is not None:
+        draw(_panels(found), plots)
+
+
+def _measure(folder: Path) -> Found:
     server = RedisServer.start(folder)
     try:
-        grown = asyncio.run(growth(server))
-        blocked = asyncio.run(blocking(server))
-        taken = asyncio.run(memory(server))
+        return Found(
+            asyncio.run(growth(server)),
+            uvloop.run(concurrency(server)),  # LiteLLM's server has uvloop
+            asyncio.run(blocking(server)),
+            asyncio.run(memory(server)),
+        )
     finally:
         server.stop()
-    console = Console(width=120)
-    for dimension in DIMENSIONS:
-        table = Table(
-            dimension.name, "µs of Redis a request", "longest call µs", title=f"may grow as {dimension.order}"
-        )
-        for step, times in grown[dimension.name].items():
-            table.add_row(f"{step:,}", f"{times.request:.0f}", f"{times.call:.0f}")
-        console.print(table)
-    table = Table("one call", "µs for which Redis was busy")
-    for name, busy in blocked.items():
-        table.add_row(name, spread(busy, 0))
-    console.print(table)
-    table = Table("bytes of Redis", "")
-    for name, size in taken.items():
-        table.add_row(name, f"{size:.0f}")
-    console.print(table)
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as name:
-        main(Path(name))
+    main()
