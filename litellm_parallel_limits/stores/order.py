@@ -14,7 +14,7 @@ first. Ours: nobody starves, and within half a minute a batch ten steps below go
 MOST_PASSES = 8
 """Turns that a request may miss for want of a slot in another limit. Then its limits are closed to others."""
 
-MOST_TURNS = 16
+MOST_TURNS = 8
 """Looked at in one call: a bound on how long Redis is busy with it. What is left comes with the next."""
 
 

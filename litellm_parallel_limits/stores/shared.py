@@ -26,9 +26,12 @@ from litellm_parallel_limits.stores.exchange import (
 )
 from litellm_parallel_limits.stores.turns import Turns
 
-MOST_SLOTS = 64
+MOST_SLOTS = 32
 """Released, renewed and asked for in one call, of each so many: a bound on how long Redis is busy with it,
-about half a millisecond where every one is in another scope (`python -m tests.benchmarks.growth`)."""
+less than a millisecond where every one is in another scope (`python -m tests.benchmarks.growth`)."""
+
+AGAIN_WEIGHT = 1 / 4
+"""In slots, of one in a scope in which the same call has another one: what Redis does for a scope is done."""
 
 WAITING_WEIGHT = 4
 """In slots, of one who comes to wait, or waits no longer: what Redis has to do for it besides."""
@@ -248,11 +251,11 @@ class SharedStore:
 
     def _next_batch(self) -> _Batch:
         now = time.monotonic()
-        releases = _take(self._releases, MOST_SLOTS, lambda release: _weight(release[0]))
-        renewals = _take(self._renewals, MOST_SLOTS, lambda lease: len(lease.limits))
+        releases = _take(self._releases, lambda release: release[0])
+        renewals = _take(self._renewals, Ask)
         batch = _Batch({id_: release for id_, release in releases.items() if release[1] > now}, renewals)
         if not self._releases:  # who is new comes after what is free before
-            batch.admissions = _take(self._admissions, MOST_SLOTS, lambda admission: _weight(admission.ask))
+            batch.admissions = _take(self._admissions, lambda admission: admission.ask)
             if not self._renewals:
                 batch.renewing, self._renewing = self._renewing, []
         for admission in batch.admissions.values():
@@ -350,14 +353,15 @@ class SharedStore:
             raise StoreError(f"{self.name} failed: {type(error).__name__}") from error
 
 
-def _take(waiting: OrderedDict[str, _T], most: int, weight: Callable[[_T], int]) -> dict[str, _T]:
-    """Take the first of `waiting`, until together they weigh `most`."""
+def _take(waiting: OrderedDict[str, _T], ask: Callable[[_T], Ask]) -> dict[str, _T]:
+    """Take the first of `waiting`, until together they weigh as much as a call may."""
     taken: dict[str, _T] = {}
-    total = 0
+    scopes: set[str] = set()
+    weight = 0.0
     while waiting:
         first, value = waiting.popitem(last=False)
-        total += weight(value)
-        if taken and total > most:
+        weight += _weight(ask(value), scopes)
+        if taken and weight > MOST_SLOTS:
             waiting[first] = value
             waiting.move_to_end(first, last=False)
             break
@@ -365,13 +369,18 @@ def _take(waiting: OrderedDict[str, _T], most: int, weight: Callable[[_T], int])
     return taken
 
 
+def _weight(ask: Ask, scopes: set[str]) -> float:
+    """Return what there is to do for who asks, in slots, beside others in `scopes`; its own are added."""
+    known = len(scopes)
+    scopes.update([limit.scope.key for limit in ask.lease.limits])
+    new = len(scopes) - known
+    again = len(ask.lease.limits) - new
+    return new + again * AGAIN_WEIGHT + (0 if ask.patience is None else WAITING_WEIGHT)
+
+
 async def _success(told: asyncio.Future[StoreError | None]) -> None:
     if (error := await told) is not None:
         raise error
-
-
-def _weight(ask: Ask) -> int:
-    return len(ask.lease.limits) + (0 if ask.patience is None else WAITING_WEIGHT)
 
 
 def _without(released: Mapping[str, object], asked: Mapping[str, _T]) -> dict[str, _T]:
