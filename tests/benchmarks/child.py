@@ -62,6 +62,9 @@ class Child:
         self._process.shutdown()
 
 
+PATIENCE_MS = 5_000
+"""Of workers that write to one file: together they ask for more than it bears, and have to wait for it."""
+
 Hold = Callable[[], Awaitable[None]]
 
 _ways: dict[str, Way] = {}
@@ -75,7 +78,8 @@ def _begin(folder: Path, store: str, redis_port: int | None) -> None:
 async def _start(folder: Path, store: str, redis_port: int | None) -> None:
     told = config(store=store, redis_port=redis_port)
     if store == "host":
-        told["litellm_settings"]["parallel_limits"]["host_path"] = str(folder.parent / "leases")
+        settings = told["litellm_settings"]["parallel_limits"]
+        settings |= {"host_path": str(folder.parent / "leases"), "store_timeout_ms": PATIENCE_MS}
     proxy = await AsyncExitStack().enter_async_context(inside(told, folder))
     ways = [nothing(), theirs(proxy), ours(proxy), ours(proxy, limited=False)]
     if redis_port is not None:
