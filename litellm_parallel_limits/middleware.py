@@ -37,8 +37,7 @@ TRY_AGAIN_LATER = 1013
 class HolderMiddleware:
     """Gives every HTTP request and websocket a holder, and closes it when the request is over.
 
-    Pure ASGI, so that it sees the end of every request, whatever made it end. A request is over
-    before its last message is passed on: a client that has its answer never meets its own slot.
+    Pure ASGI, so that it sees the end of every request, whatever made it end.
     """
 
     def __init__(self, app: App) -> None:
@@ -51,29 +50,10 @@ class HolderMiddleware:
             return
         incoming = Incoming(receive)
         holder = Holder(scope.get("path", ""), header=partial(_header, scope), gone=incoming.gone)
-        is_event_stream = False
-        kept_back: Message | None = None
-
-        async def send_and_close(message: Message) -> None:
-            nonlocal is_event_stream, kept_back
-            if message["type"] == "http.response.start":
-                is_event_stream = _is_event_stream(message)
-                message = _with_headers(message, holder.headers(message["status"]))
-            elif _is_last(message):
-                holder.end()
-                await holder.handed_back()
-                message = _with_reason(message) if holder.is_refused else message
-            elif kept_back is None and is_event_stream and holder.is_holding and _ends_stream(message):
-                kept_back = message  # the last event, or only that of a round: what comes next tells
-                return
-            if kept_back is not None:
-                event, kept_back = kept_back, None
-                await send(event)
-            await send(message)
-
+        outgoing = _Outgoing(send, holder)
         token = current_holder.set(holder)
         try:
-            await self.app(scope, incoming, send_and_close)
+            await self.app(scope, incoming, outgoing)
         except Exception:
             holder.end()
             await holder.handed_back()  # LiteLLM's server answers for it
@@ -82,8 +62,48 @@ class HolderMiddleware:
             incoming.close()
             holder.end()
             current_holder.reset(token)
-        if kept_back is not None:
-            await send(kept_back)
+        await outgoing.pass_on()
+
+
+class _Outgoing:
+    """An ASGI `send` that ends a request before its last message is passed on.
+
+    So a client that has its answer never meets its own slot.
+    """
+
+    __slots__ = ("_holder", "_is_event_stream", "_kept_back", "_send")
+
+    def __init__(self, send: Send, holder: Holder) -> None:
+        self._send = send
+        self._holder = holder
+        self._is_event_stream = False
+        self._kept_back: Message | None = None
+
+    async def __call__(self, message: Message) -> None:
+        """Pass a message on, or keep it back if it may be the last but one."""
+        holder = self._holder
+        if message["type"] == "http.response.start":
+            self._is_event_stream = _is_event_stream(message)
+            message = _with_headers(message, holder.headers(message["status"]))
+        elif _is_last(message):
+            holder.end()
+            await holder.handed_back()
+            message = _with_reason(message) if holder.is_refused else message
+        elif self._may_be_last_event(message):
+            self._kept_back = message  # the last event, or only that of a round: what comes next tells
+            return
+        await self.pass_on()
+        await self._send(message)
+
+    async def pass_on(self) -> None:
+        """Pass on what is kept back."""
+        if self._kept_back is not None:
+            message, self._kept_back = self._kept_back, None
+            await self._send(message)
+
+    def _may_be_last_event(self, message: Message) -> bool:
+        is_held = self._is_event_stream and self._kept_back is None and self._holder.is_holding
+        return is_held and _ends_stream(message)
 
 
 def _header(scope: Mapping[str, Any], name: str) -> str | None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from litellm_parallel_limits.errors import GoneError, TooManyLimitsError
 from litellm_parallel_limits.groups import find
 from litellm_parallel_limits.holder import Asked, Holder, current_holder
 from litellm_parallel_limits.known import Asking, Known, said
+from litellm_parallel_limits.limits import Patience
 from litellm_parallel_limits.model_info import Entry, deployment_id
 from litellm_parallel_limits.models import asking_for
 from litellm_parallel_limits.paths import model_in
@@ -170,9 +172,15 @@ class ParallelLimits(CustomLogger):  # type: ignore[misc]  # LiteLLM is untyped 
             calls=calls,
             model=answers.shown(str(data.get("model") or "")),
             key_name=name,
-            patience=lambda: self._admission.patience(calls[0], _client_seconds(holder, data)),
-            again=lambda: self._calls(self._renewed(auth), data, call_type),
+            patience=partial(self._patience, holder, calls[0], data),  # no closures: they are kept for long
+            again=partial(self._calls_by_now, auth, data, call_type),
         )
+
+    def _patience(self, holder: Holder, call: Call, data: Mapping[str, Any]) -> Patience:
+        return self._admission.patience(call, _client_seconds(holder, data))
+
+    async def _calls_by_now(self, auth: Any, data: Mapping[str, Any], call_type: str) -> tuple[Call, ...]:
+        return await self._calls(self._renewed(auth), data, call_type)
 
     async def _asking(self, auth: Any, data: Mapping[str, Any], call_type: str) -> Asking:
         told = said(auth, data, call_type)

@@ -11,6 +11,7 @@ import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -222,6 +223,8 @@ def _panel(dimension: Dimension, found: Rounds[Times]) -> Panel:
 @click.option("--plots", type=click.Path(path_type=Path), help="An SVG file to draw the growth into.")
 def main(*, plots: Path | None) -> None:
     """Measure, print the tables, and draw them."""
+    if plots is not None and find_spec("matplotlib") is None:
+        raise click.UsageError("--plots needs matplotlib: pip install '.[plots]'")
     with tempfile.TemporaryDirectory() as name:
         found = _measure(Path(name))
     console = Console(width=150)
